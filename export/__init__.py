@@ -1,0 +1,1 @@
+"""The offline path: interactions -> train -> evaluate -> precompute -> bundle. The only place with torch."""

@@ -1,0 +1,68 @@
+"""DIN: Deep Interest Network (Zhou et al., KDD 2018). Attends to the newest behaviours, no search.
+
+v_U(A) = sum_j a(e_j, v_A) e_j, without softmax: the sum keeps the intensity of interest (eq. 3).
+Differences: the paper feeds a() with both vectors and their outer product; like the authors' later
+code it gets [q, k, q - k, q * k]. The head sees target x interest beside the two, as every model here.
+
+The first layer of a() is folded: W [q; k; q-k; q*k] = (W_q + W_d) q + (W_k - W_d) k + W_p (q * k), so
+that only the product is computed per pair.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from export.layers.dice import Dice
+from export.models.contract import CTRModel, DataShape, ModelConfig, Sequence
+from export.models.registry import register
+
+
+@dataclass(frozen=True)
+class DINConfig(ModelConfig):
+    """DIN reads one short sequence; it has no second branch."""
+
+    k: int = 50  # newest behaviours
+    recent: int = 0
+    hidden: tuple[int, int] = (80, 40)  # of the attention unit
+
+
+class AttentionUnit(nn.Module):
+    """a(k, q): MLP 80-40-1 with Dice, one un-normalised weight per pair."""
+
+    def __init__(self, dim: int, hidden: tuple[int, int]) -> None:
+        super().__init__()
+        first, second = hidden
+        self.from_target = nn.Linear(dim, first)
+        self.from_behaviour = nn.Linear(dim, first, bias=False)
+        self.from_product = nn.Linear(dim, first, bias=False)
+        self.first_dice, self.second_dice = Dice(first), Dice(second)
+        self.second, self.out = nn.Linear(first, second), nn.Linear(second, 1)
+
+    def forward(self, target: Tensor, item: Tensor, mask: Tensor) -> Tensor:
+        """Weights [U, G, S, K] of target [U, G, S, D] on item [U, G, K, D]; 0 where mask [U, G, K] is False."""
+        product = target.unsqueeze(3) * item.unsqueeze(2)  # [U, G, S, K, D]
+        hidden = self.from_target(target).unsqueeze(3) + self.from_behaviour(item).unsqueeze(2) + self.from_product(product)
+        real = mask.unsqueeze(2).expand(hidden.shape[:-1])  # [U, G, S, K]
+        hidden = self.first_dice(hidden, real)
+        hidden = self.second_dice(self.second(hidden), real)
+        weight: Tensor = self.out(hidden).squeeze(-1) * mask.unsqueeze(2)
+        return weight
+
+
+@register("din")
+class DIN(CTRModel):
+    """Deep Interest Network."""
+
+    config_type = DINConfig
+    search_name = "newest"
+    reads_cross = False
+
+    def __init__(self, shape: DataShape, config: DINConfig) -> None:
+        super().__init__(shape, config, interest_dim=config.dim)
+        self.unit = AttentionUnit(config.dim, config.hidden)
+
+    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+        weight = self.unit(target, retrieved.item, retrieved.mask)  # [U, G, S, K]
+        pooled = torch.matmul(weight, retrieved.item)  # [U, G, S, D]
+        return pooled, pooled, weight

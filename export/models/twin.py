@@ -1,0 +1,80 @@
+"""TWIN (Chang et al., KDD 2023): one relevance for search and attention.
+
+Features are split: inherent ones K_h (the item's own) and cross ones K_c (of this user with this
+item: here the time gap and the schema's features), each of width 8.
+
+    alpha = (K_h W_h) (q W_q)^T / sqrt(d_k) + (K_c W_c) beta          (eq. 6), per head
+    K_c W_c = [K_c1 w_1, .., K_cJ w_J], block diagonal                (eq. 5)
+
+GSU: the 100 behaviours a round robin over the heads' ranked lists meets first; K_h W_h and q W_q are
+tables of all items, made offline. ESU: softmax(alpha)^T [K_h | K_c] W_v over those 100, with alpha
+computed again from the current parameters, then W_o over the heads (eq. 7-8).
+Differences: none known in GSU and ESU; the short branch is target attention over the newest 50.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.layers.attention import HeadOutput, TargetAttention
+from export.layers.embedding import CrossEmbedding
+from export.models.contract import CTRModel, DataShape, ModelConfig, Sequence, as_array
+from export.models.registry import register
+
+
+class CrossBias(nn.Module):
+    """(K_c W_c) beta: one number per head from the cross features' embeddings."""
+
+    def __init__(self, features: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.projection = nn.Parameter(torch.randn(heads, features, width) / math.sqrt(width))  # W_c: w_j of each head
+        self.beta = nn.Parameter(torch.ones(heads, features))
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """float32 [..., H] from float32 [..., J, width]."""
+        weight = (self.projection * self.beta.unsqueeze(-1)).flatten(1)  # [H, J * width]
+        return nn.functional.linear(embedded.flatten(-2), weight)
+
+
+@register("twin")
+class TWIN(CTRModel):
+    """TWo-stage Interest Network."""
+
+    search_name = "projection"
+
+    def __init__(self, shape: DataShape, config: ModelConfig) -> None:
+        super().__init__(shape, config, interest_dim=config.dim)
+        features = len(shape.cross_features)
+        self.cross = CrossEmbedding(shape.cross_features, config.side_dim)
+        self.bias = CrossBias(features, config.side_dim, config.heads)
+        self.attention = TargetAttention(config.dim, 0, config.heads, config.head_dim)
+        self.out = HeadOutput(config.heads, config.dim + features * config.side_dim, config.head_dim, config.dim)
+
+    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+        cross = self.cross(retrieved.cross)  # [U, G, K, J, side]
+        item, side, weight = self.attention(target, retrieved.item, cross.flatten(-2), retrieved.mask, self.bias(cross))
+        interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
+        return interest, item.mean(dim=3), weight.mean(dim=3)
+
+    def search_tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
+        """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]."""
+        attention = self.attention
+        scaled = attention.query / math.sqrt(attention.head_dim)
+        return {
+            "key_projection": as_array(torch.einsum("nd,hde->nhe", item_vector, attention.key)),
+            "query_projection": as_array(torch.einsum("nd,hde->nhe", item_vector, scaled)),
+            "cross_bias": self._cross_bias(),
+        }
+
+    def _cross_bias(self) -> NDArray[np.float32]:
+        sizes = self.shape.cross_features
+        weight = self.bias.projection * self.bias.beta.unsqueeze(-1)  # [H, J, width]
+        table = np.zeros((len(sizes), max(sizes), self.config.heads), np.float32)
+        embedded = self.cross.table.weight.split(sizes)
+        for j, values in enumerate(embedded):
+            table[j, : sizes[j]] = as_array(values @ weight[:, j].T)
+        return table

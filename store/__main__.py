@@ -1,0 +1,143 @@
+"""python -m store: load a data set, look at it, run the embedded store."""
+
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from store import keys
+from store.behaviour_tree import BehaviourTree
+from store.connection import connect
+from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
+from store.load import NotPrepared, Prepared, SchemaMismatch, load, stored_schema
+from store.registry import RegistryMismatch, StoredRegistry
+from store.types import FIRST_KNOWN
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
+console = Console()
+
+Url = Annotated[
+    str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey URL; empty = the embedded store of --folder.")
+]
+Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its data.")]
+Data = Annotated[str, typer.Option(help="The data set's name.")]
+DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
+
+
+@app.command("load")
+def load_command(
+    data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER
+) -> None:
+    """Load schema, item registry and every user's behaviour tree. Running it again changes nothing."""
+    source = Prepared.open(prepared / data)
+    columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
+    with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
+        task = progress.add_task("load", total=source.rows)
+        load(source, connect(store_url), lambda users, rows: progress.advance(task, rows))
+    console.print(f"{source.rows:,} behaviours of {data} are in the store")
+
+
+@app.command()
+def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER) -> None:
+    """Count what the store holds of a data set, and which settings of the server matter to it."""
+    with _store(url, folder) as store_url:
+        redis = connect(store_url)
+        schema = stored_schema(redis, data)
+        if schema is None:
+            raise NotPrepared(f"the store holds no data set {data}")
+        tree = BehaviourTree(redis, data, len(schema.cross_features))
+        users = sum(1 for _ in tree.users())
+        memory = redis.info("memory")["used_memory"]
+        listpack = redis.config_get("hash-max-listpack-value").get("hash-max-listpack-value", "unknown")
+        table = Table("", data)
+        for name, value in {
+            "users": f"{users:,}",
+            "items": f"{StoredRegistry(redis, data).rows() - FIRST_KNOWN:,}",
+            "schema": schema.version,
+            "registry": str(StoredRegistry(redis, data).registry_id()),
+            "server memory": f"{memory / 2**20:,.1f} MiB",
+            "hash-max-listpack-value": str(listpack),
+        }.items():
+            table.add_row(name, value)
+        console.print(table)
+
+
+@app.command()
+def show(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER, newest: int = 20,
+) -> None:  # fmt: skip
+    """Print a user's tree: categories by size, then the newest behaviours."""
+    with _store(url, folder) as store_url:
+        redis = connect(store_url)
+        schema = stored_schema(redis, data)
+        if schema is None:
+            raise NotPrepared(f"the store holds no data set {data}")
+        names = {int(row): name.decode() for name, row in redis.hgetall(keys.categories(data)).items()}
+        tree = BehaviourTree(redis, data, len(schema.cross_features))
+        life = tree.read_life(user)
+        if not len(life.behaviours):
+            console.print(f"user {user}: no behaviours ({life.bad_records} unreadable values)")
+            return
+        by_category = Table("category", "behaviours", "oldest", "newest")
+        rows = life.behaviours
+        sizes = {category: (rows.category == category).sum() for category in set(rows.category.tolist())}
+        for category, size in sorted(sizes.items(), key=lambda entry: -entry[1]):
+            ts = rows.ts[rows.category == category]
+            by_category.add_row(names.get(category, str(category)), str(size), _date(ts[0]), _date(ts[-1]))
+        console.print(by_category)
+        last = rows.select(slice(-newest, None))
+        ids = StoredRegistry(redis, data).ids_of(sorted(set(last.row.tolist())))
+        table = Table("when (UTC)", "item", "category", *(feature.name for feature in schema.cross_features))
+        for i in range(len(last) - 1, -1, -1):
+            item, category = ids.get(int(last.row[i]), f"row {last.row[i]}"), names.get(int(last.category[i]), "?")
+            table.add_row(_date(last.ts[i]), item, category, *map(str, last.cross[i]))
+        console.print(table)
+        console.print(f"user {user}: {len(rows):,} behaviours, {len(sizes)} categories, {life.bad_records} unreadable values")
+
+
+@app.command()
+def delete(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER,
+) -> None:  # fmt: skip
+    """Remove a user's tree."""
+    with _store(url, folder) as store_url:
+        found = BehaviourTree(connect(store_url), data, 0).delete(user)
+        console.print(f"user {user}: {'removed' if found else 'had no tree'}")
+
+
+@app.command()
+def embedded(folder: Folder = DEFAULT_FOLDER) -> None:
+    """Run the embedded store until interrupted, and print its URL."""
+    with embedded_store(folder) as url:
+        console.print(f"store: {url}")
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def _store(url: str, folder: Path) -> AbstractContextManager[str]:
+    return nullcontext(url) if url else embedded_store(folder)
+
+
+def _date(ts: float) -> str:
+    return datetime.fromtimestamp(int(ts), UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def main() -> None:
+    """Run the command; errors of ours and of the store are one line, not a traceback."""
+    try:
+        app()
+    except (NotPrepared, SchemaMismatch, RegistryMismatch, StoreUnavailable, RedisError) as error:
+        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The user-behaviour tree: user -> category -> behaviours (SIM, 4.2), one HASH per user.
+
+Field = category row (decimal), value = packed behaviours, oldest first. The field `n` beside them
+holds the newest ones of all categories, so that a short history is one small read. A request's
+categories are one HMGET, a whole life is one HGETALL.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from redis import Redis
+
+from store import keys
+from store.codec import BadRecord, decode, encode
+from store.registry import Registry
+from store.search.spec import Reads
+from store.types import Behaviours, Rows
+
+NEWEST = 100  # behaviours in the newest list
+
+Blobs = dict[bytes, bytes]  # field -> value, as the store gives them
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a read gave: the behaviours, and how many values could not be read and were left out."""
+
+    behaviours: Behaviours
+    bad_records: int
+
+
+class BehaviourTree:
+    """Trees of one data set."""
+
+    def __init__(self, redis: "Redis[bytes]", data: str, cross_features: int) -> None:
+        self._redis, self._data, self._cross_features = redis, data, cross_features
+
+    def read(self, user_id: str, reads: Reads, categories: Rows, recent: int, registry: Registry, before: int | None) -> Read:
+        """Behaviours of a user that a search needs, in order.
+
+        Args:
+            reads: `newest` = the newest list; `categories` = those beside it; `life` = everything.
+            categories: category rows of the request, distinct; read when `reads` says so.
+            recent: how many of the newest behaviours the caller needs.
+            registry: gives the category of behaviours in the newest list.
+            before: only behaviours with ts < before; None = all.
+
+        Returns:
+            the behaviours; the newest `recent` of the user's life are always their end. An unknown
+            user has none. Cost: one round trip, two where `before` cuts into the newest list.
+
+        Raises:
+            redis.exceptions.RedisError: the store did not answer, or answered an error.
+        """
+        if reads == "life":
+            return self.read_life(user_id, before)
+        fields = [keys.NEWEST_FIELD, *(b"%d" % category for category in categories.tolist() if reads == "categories")]
+        values = self._redis.hmget(keys.tree(self._data, user_id), fields)
+        blobs = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+        read = self._decode(blobs, registry, before)
+        if before is not None and self._cuts(blobs.get(keys.NEWEST_FIELD), recent, before):
+            return self.read_life(user_id, before)
+        return read
+
+    def read_life(self, user_id: str, before: int | None = None) -> Read:
+        """Everything the tree holds of a user, each behaviour under its own category."""
+        life = self._life(user_id)
+        life.pop(keys.NEWEST_FIELD, None)
+        return self._decode(life, None, before)
+
+    def write(self, user_id: str, behaviours: Behaviours) -> None:
+        """Replace the tree of one user, atomically."""
+        pipeline = self._redis.pipeline(transaction=True)
+        key = keys.tree(self._data, user_id)
+        pipeline.delete(key)
+        if len(behaviours):
+            pipeline.hset(key, mapping=encode_tree(behaviours))
+        pipeline.execute()
+
+    def write_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
+        """Replace the trees of many users, a hundred to a round trip; `written(users, behaviours)` reports."""
+        pipeline = self._redis.pipeline(transaction=False)
+        waiting = rows = 0
+        for user_id, behaviours in users:
+            key = keys.tree(self._data, user_id)
+            pipeline.delete(key)
+            pipeline.hset(key, mapping=encode_tree(behaviours))
+            waiting, rows = waiting + 1, rows + len(behaviours)
+            if waiting == 100:
+                pipeline.execute()
+                written(waiting, rows)
+                waiting = rows = 0
+        pipeline.execute()
+        written(waiting, rows)
+
+    def delete(self, user_id: str) -> bool:
+        """Remove a user's tree; whether there was one."""
+        return bool(self._redis.unlink(keys.tree(self._data, user_id)))
+
+    def users(self) -> Iterator[str]:
+        """Ids of all users with a tree, in no order."""
+        for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
+            yield keys.user_id_of(key.decode())
+
+    def _life(self, user_id: str) -> Blobs:
+        return self._redis.hgetall(keys.tree(self._data, user_id))
+
+    def _cuts(self, newest: bytes | None, recent: int, before: int) -> bool:
+        """Whether `before` leaves fewer than `recent` of a list that may not be the whole life."""
+        if newest is None:
+            return False
+        try:
+            _, ts, _ = decode(newest, self._cross_features)
+        except BadRecord:
+            return True
+        return len(ts) >= NEWEST and int(np.count_nonzero(ts < before)) < recent
+
+    def _decode(self, blobs: Blobs, registry: Registry | None, before: int | None) -> Read:
+        """One ordered sequence of everything in the blobs, each behaviour once."""
+        parts: list[Behaviours] = []
+        bad_records = 0
+        for field in sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD):  # a category's own field wins
+            try:
+                row, ts, cross = decode(blobs[field], self._cross_features)
+                category = registry.category_of(row) if registry and field == keys.NEWEST_FIELD else np.full(len(row), int(field), np.int32)
+            except (BadRecord, ValueError):
+                bad_records += 1
+                continue
+            parts.append(Behaviours(row, category, ts, cross))
+        if not parts:
+            return Read(Behaviours.empty(self._cross_features), bad_records)
+        behaviours = Behaviours.in_order(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "category", "ts", "cross"))
+        )
+        return Read(behaviours if before is None else behaviours.select(behaviours.ts < before), bad_records)
+
+
+def encode_tree(behaviours: Behaviours) -> Blobs:
+    """Fields and values of one user's HASH, from behaviours in order."""
+    by_category = np.argsort(behaviours.category, kind="stable")
+    row, ts, cross = (array[by_category] for array in (behaviours.row, behaviours.ts, behaviours.cross))
+    categories, starts = np.unique(behaviours.category[by_category], return_index=True)
+    blobs: Blobs = {}
+    for category, start, end in zip(categories.tolist(), starts, [*starts[1:], len(row)], strict=True):
+        blobs[b"%d" % category] = encode(row[start:end], ts[start:end], cross[start:end])
+    newest = behaviours.select(slice(-NEWEST, None))
+    blobs[keys.NEWEST_FIELD] = encode(newest.row, newest.ts, newest.cross)
+    return blobs

@@ -1,0 +1,243 @@
+"""A bundle: one self-contained folder that verifies itself.
+
+    bundles/<model>/<version>/        version = UTC time of making, 20260131T120000Z
+        score.onnx                    candidates x behaviours -> logit, weight
+        item_vector.npy ...           item tables: inputs of the graph or of the search
+        registry.npz                  the item registry the tables were made for
+        golden.npz                    a real request and its scores
+        manifest.json                 written last: its presence says that the rest is whole
+
+Nothing here is pickled, and no path in a manifest can leave the folder.
+"""
+
+import hashlib
+import json
+import os
+import re
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from store.registry import Registry
+from store.schema import Schema
+from store.search import SEARCHES, Search, SearchSpec
+from store.types import Behaviours, Candidates, Floats, Rows
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+GRAPH = "score.onnx"
+GOLDEN = "golden.npz"
+REGISTRY = "registry.npz"
+ITEM_VECTOR = "item_vector"
+
+VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z")
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+\.(onnx|npy|npz)$")]
+
+
+class BundleInvalid(ValueError):
+    """A bundle that must not be served. The text names the file and what is wrong with it."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TensorSpec(_Strict):
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    axes: list[str]
+
+
+class Tolerance(_Strict):
+    """Largest difference of a replayed golden score, per way of computing it."""
+
+    cpu: float = 1e-5
+    cuda: float = 1e-4
+    float16: float = 5e-3
+
+
+class Quality(_Strict):
+    """Offline figures on the test impressions, and what they were measured on."""
+
+    auc: float
+    gauc: float
+    log_loss: float
+    impressions: int
+    users: int
+    sample: str
+
+
+class Manifest(_Strict):
+    """What a bundle says of itself."""
+
+    format: Literal[1] = FORMAT
+    model: str
+    version: str
+    data: str
+    registry_id: str
+    item_rows: int
+    schema_: Schema = Field(alias="schema")
+    search: SearchSpec
+    recent: int  # R, newest behaviours of the short branch, 0 = none
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    tables: dict[str, TensorSpec]
+    explains: bool  # the graph gives a weight per retrieved behaviour
+    base_rate: float
+    calibrated: bool
+    tolerance: Tolerance = Tolerance()
+    quality: Quality | None = None
+    training: dict[str, Any]
+    made_with: dict[str, str]
+    files: dict[FileName, str]  # sha256 of each
+
+
+class Golden(_Strict):
+    """A real request, already read from the store, and the scores training gave it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
+    candidates: Candidates
+    behaviours: Behaviours
+    at: int
+    context: Rows
+    scores: Floats
+
+
+class Bundle:
+    """An opened bundle. Every file has been checked against the manifest's sha256; tables are mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open and verify.
+
+        Raises:
+            BundleInvalid: a file is missing, truncated, altered, of another format, or contradicts the manifest.
+        """
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        for name, digest in self.manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise BundleInvalid(f"{path}: missing")
+            if (found := sha256(path)) != digest:
+                raise BundleInvalid(f"{path}: sha256 {found[:12]}..., the manifest says {digest[:12]}...")
+        needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
+        if absent := sorted(needed - set(self.manifest.files)):
+            raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
+        self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
+        self.registry = self._registry()
+        search = SEARCHES[self.manifest.search.name]
+        if absent := sorted({ITEM_VECTOR, *search.item_tables, *search.constants} - set(self.tables)):
+            raise BundleInvalid(f"{folder / MANIFEST}: tables {', '.join(absent)} are missing")
+        self.search: Search = search(self.manifest.search, self.tables)
+
+    @property
+    def name(self) -> str:
+        """`model:version`, as a request may ask for it."""
+        return f"{self.manifest.model}:{self.manifest.version}"
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The golden request."""
+        try:
+            with np.load(self.folder / GOLDEN, allow_pickle=False) as a:
+                return Golden(
+                    candidates=Candidates(a["candidate_row"], a["candidate_category"]),
+                    behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
+                    at=int(a["at"]), context=a["context"], scores=a["scores"],
+                )  # fmt: skip
+        except (OSError, KeyError, ValueError) as error:
+            raise BundleInvalid(f"{self.folder / GOLDEN}: {error}") from error
+
+    def _table(self, name: str, spec: TensorSpec) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            table = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BundleInvalid(f"{path}: {error}") from error
+        if table.dtype != spec.dtype or table.ndim != len(spec.axes):
+            raise BundleInvalid(f"{path}: {table.dtype} with {table.ndim} axes, the manifest says {spec.dtype} {spec.axes}")
+        if spec.axes[0] == "N" and len(table) != self.manifest.item_rows:
+            raise BundleInvalid(f"{path}: {len(table)} rows, the manifest says item_rows {self.manifest.item_rows}")
+        if table.dtype.kind == "f" and not np.isfinite(table).all():
+            raise BundleInvalid(f"{path}: holds NaN or infinity")
+        return np.asarray(table)  # a view of the mapping: pages are shared between processes
+
+    def _registry(self) -> Registry:
+        try:
+            registry = Registry.load(self.folder / REGISTRY)
+        except ValueError as error:
+            raise BundleInvalid(str(error)) from error
+        manifest = self.manifest
+        if (registry.registry_id, registry.item_rows) != (manifest.registry_id, manifest.item_rows):
+            raise BundleInvalid(
+                f"{self.folder / REGISTRY}: registry {registry.registry_id} with {registry.item_rows} rows, "
+                f"the manifest says {manifest.registry_id} with {manifest.item_rows}"
+            )
+        return registry
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder, checked field by field.
+
+    Raises:
+        BundleInvalid: no manifest, no JSON, another format version, a wrong or missing field.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise BundleInvalid(f"{path}: missing, so the bundle was never finished") from None
+    except (OSError, ValueError) as error:
+        raise BundleInvalid(f"{path}: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise BundleInvalid(f"{path}: bundle format {found}, this version reads {FORMAT}")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleInvalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if (manifest.model, manifest.version) != (folder.parent.name, folder.name):
+        raise BundleInvalid(f"{path}: says {manifest.model}/{manifest.version}, the folder is {folder.parent.name}/{folder.name}")
+    return manifest
+
+
+def write_manifest(folder: Path, fields: dict[str, Any]) -> Manifest:
+    """Write manifest.json, the last file of a bundle, with the sha256 of all others."""
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
+    manifest = Manifest.model_validate({**fields, "files": files})
+    unfinished = folder / f".{MANIFEST}"
+    unfinished.write_text(manifest.model_dump_json(by_alias=True, indent=1))
+    os.replace(unfinished, folder / MANIFEST)
+    return manifest
+
+
+def new_version(model_folder: Path) -> str:
+    """The name of a new version: UTC now, a second later than any version that exists."""
+    version = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return max(version, *(_next_second(old) for old in versions(model_folder)), version)
+
+
+def _next_second(version: str) -> str:
+    moment = datetime.strptime(version, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.fromtimestamp(moment.timestamp() + 1, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def versions(model_folder: Path) -> list[str]:
+    """Version names in a model's folder, oldest first, finished or not."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(path.name for path in model_folder.iterdir() if VERSION_PATTERN.fullmatch(path.name))
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

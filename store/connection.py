@@ -1,0 +1,25 @@
+"""Connections to the store: one place for time limits and retries."""
+
+from pathlib import Path
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+OFFLINE_TIMEOUT_S = 30.0
+
+
+def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S) -> "Redis[bytes]":
+    """A blocking client: replies are bytes, every call is bounded by `timeout_s`, nothing is retried.
+
+    The client library's own defaults (10 retries, 5 s) would hold a request for half a minute.
+    Connections open on first use. One client serves many threads; each takes a connection.
+    """
+    return Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), decode_responses=False
+    )
+
+
+def embedded_url(folder: Path) -> str:
+    """Where the embedded store of `folder` listens: a socket file inside it."""
+    return f"unix://{(folder / 'store.sock').resolve()}"

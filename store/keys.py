@@ -1,0 +1,63 @@
+"""Every key of the store is made here. The table is in store/README.md, checked by a test.
+
+The data set's name comes first; all keys of one user share one hash tag, so that a cluster keeps
+them on one node.
+"""
+
+import re
+
+_DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+NEWEST_FIELD = b"n"  # field of a behaviour tree beside the categories (which are decimal numbers)
+
+
+def check_data_name(name: str) -> str:
+    """The name itself if it can stand in a key, a folder and a metric label.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not _DATA_NAME.fullmatch(name):
+        raise ValueError(f"data set name {name!r}: letters, digits, '_', '.' and '-' only, at most 64")
+    return name
+
+
+def tree(data: str, user_id: str) -> str:
+    """HASH: category -> packed behaviours, and `n` -> the newest ones."""
+    return f"{data}:tree:{{{_tag(user_id)}}}"
+
+
+def registry_meta(data: str) -> str:
+    """HASH: registry_id, rows, categories."""
+    return f"{data}:registry"
+
+
+def item_rows(data: str) -> str:
+    """HASH: item id -> "row category"."""
+    return f"{data}:items"
+
+
+def item_ids(data: str) -> str:
+    """HASH: row -> item id, the way back."""
+    return f"{data}:item_ids"
+
+
+def categories(data: str) -> str:
+    """HASH: category name -> category row."""
+    return f"{data}:categories"
+
+
+def schema(data: str) -> str:
+    """STRING: schema.json."""
+    return f"{data}:schema"
+
+
+def _tag(user_id: str) -> str:
+    """Braces inside an id would end the hash tag early: they and the escape sign are percent-coded."""
+    return user_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def user_id_of(tree_key: str) -> str:
+    """The user id inside a key made by `tree`."""
+    tag = tree_key[tree_key.index("{") + 1 : -1]
+    return tag.replace("%7D", "}").replace("%7B", "{").replace("%25", "%")

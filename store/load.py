@@ -1,0 +1,126 @@
+"""Load a prepared data set into the store: schema, item registry, every user's behaviour tree.
+
+A prepared folder is what `python -m export train` leaves under runs/data/<name>: schema.json,
+registry.npz and behaviours.parquet, sorted by user. No torch is needed to load it. Users are read
+in row groups, never all at once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+from redis import Redis
+
+from store import keys
+from store.behaviour_tree import BehaviourTree
+from store.registry import Registry, StoredRegistry
+from store.schema import Schema
+from store.types import Behaviours
+
+SCHEMA_FILE = "schema.json"
+REGISTRY_FILE = "registry.npz"
+BEHAVIOURS_FILE = "behaviours.parquet"  # user_id, row, ts, then one uint8 column per cross feature
+
+
+class NotPrepared(ValueError):
+    """A folder that is no prepared data set, or one that contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stands beside the behaviours of a prepared data set."""
+
+    folder: Path
+    schema: Schema
+    registry: Registry
+
+    @staticmethod
+    def open(folder: Path) -> "Prepared":
+        """Read schema and registry.
+
+        Raises:
+            NotPrepared: a file is missing or unreadable.
+        """
+        try:
+            schema = Schema.model_validate_json((folder / SCHEMA_FILE).read_bytes())
+            registry = Registry.load(folder / REGISTRY_FILE)
+        except (OSError, ValidationError, ValueError) as error:
+            raise NotPrepared(f"{folder}: not a prepared data set ({error})") from error
+        if not (folder / BEHAVIOURS_FILE).is_file():
+            raise NotPrepared(f"{folder / BEHAVIOURS_FILE}: missing")
+        return Prepared(folder, schema, registry)
+
+    def users(self) -> Iterator[tuple[str, Behaviours]]:
+        """Each user's behaviours, in order, one row group of the file in memory at a time."""
+        cross_names = [feature.name for feature in self.schema.cross_features]
+        waiting: list[pa.Table] = []  # the last user of a row group may go on in the next
+        with pq.ParquetFile(self.folder / BEHAVIOURS_FILE) as file:
+            for group in range(file.num_row_groups):
+                table = pa.concat_tables([*waiting, file.read_row_group(group, ["user_id", "row", "ts", *cross_names])])
+                users = table["user_id"].combine_chunks()
+                starts = _run_starts(users)
+                for start, end in zip(starts[:-1], starts[1:], strict=True):
+                    yield users[start].as_py(), self._behaviours(table.slice(start, end - start), cross_names)
+                waiting = [table.slice(starts[-1])] if starts else []
+        for table in waiting:
+            yield table["user_id"][0].as_py(), self._behaviours(table, cross_names)
+
+    def _behaviours(self, table: pa.Table, cross_names: list[str]) -> Behaviours:
+        row = table["row"].to_numpy().astype(np.int32)
+        cross = np.zeros((len(row), len(cross_names)), np.uint8)
+        for j, name in enumerate(cross_names):
+            cross[:, j] = table[name].to_numpy()
+        return Behaviours(row, self.registry.category_of(row), table["ts"].to_numpy().astype(np.int64), cross)
+
+    @property
+    def rows(self) -> int:
+        """Behaviours in the file."""
+        return int(pq.read_metadata(self.folder / BEHAVIOURS_FILE).num_rows)
+
+
+def _run_starts(users: pa.Array) -> list[int]:
+    codes = users.dictionary_encode().indices.to_numpy()
+    return [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist()] if len(codes) else []
+
+
+def load(prepared: Prepared, redis: "Redis[bytes]", written: Callable[[int, int], None]) -> None:
+    """Bring schema, registry and trees into the store; a second load leaves the same store.
+
+    `written(users, behaviours)` is called as they are acknowledged. Trees are replaced user by user,
+    so a load that was cut off is finished by running it again.
+
+    Raises:
+        RegistryMismatch, SchemaMismatch: the store holds another data set of that name.
+        redis.exceptions.RedisError: the store failed.
+    """
+    data = prepared.schema.data
+    store_schema(redis, prepared.schema)
+    StoredRegistry(redis, data).load(prepared.registry)
+    tree = BehaviourTree(redis, data, len(prepared.schema.cross_features))
+    tree.write_many(prepared.users(), written)
+
+
+class SchemaMismatch(ValueError):
+    """The store's schema of this data set is another one."""
+
+
+def store_schema(redis: "Redis[bytes]", schema: Schema) -> None:
+    """Put the schema into the store, once."""
+    stored = stored_schema(redis, schema.data)
+    if stored is None:
+        redis.set(keys.schema(schema.data), schema.model_dump_json())
+    elif stored.version != schema.version:
+        raise SchemaMismatch(
+            f"the store holds schema {stored.version} of {schema.data}, the data set has {schema.version}: "
+            "records made with one cannot be read with the other; load into an empty store"
+        )
+
+
+def stored_schema(redis: "Redis[bytes]", data: str) -> Schema | None:
+    """The store's schema of a data set, if it has one."""
+    content = redis.get(keys.schema(data))
+    return None if content is None else Schema.model_validate_json(content)

@@ -1,0 +1,86 @@
+"""The arrays that travel between the steps, and the one table of axis letters.
+
+| axis | what | axis | what |
+| --- | --- | --- | --- |
+| U | requests of a training batch (1 when serving) | M | signature bits |
+| C | candidates of a request | N | items (rows of the registry) |
+| L | behaviours of the user | J | cross features of a behaviour |
+| K | retrieved behaviours | G | groups of candidates that share what was retrieved |
+| R | newest behaviours of the short branch | S | candidates in a group |
+| D | width of an item vector | P | places of a graph, G x S: candidates and padding |
+| H | attention heads | F | features of an item, or of the context |
+| Q | distinct categories of a request | | |
+
+Masks are bool, True = real. Times are Unix seconds. Rows and categories are the registry's:
+0 = padding, 1 = unknown. Behaviours are ordered by (ts, row) ascending: oldest first, always.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = 0
+UNKNOWN = 1
+FIRST_KNOWN = 2
+
+MAX_TS = 4_102_444_800  # 2100-01-01; anything above it is milliseconds by mistake
+
+Rows = NDArray[np.int32]
+Seconds = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a request asks to be scored, in the caller's order; duplicates allowed."""
+
+    row: Rows  # [C]
+    category: Rows  # [C] the item's category in the registry
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviours:
+    """Behaviours of one user, all real, ordered by (ts, row) ascending; L = 0 for the empty user."""
+
+    row: Rows  # [L]
+    category: Rows  # [L]
+    ts: Seconds  # [L]
+    cross: Bytes  # [L, J] bucket of each cross feature, 0 = missing
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def select(self, index: NDArray[np.intp] | Mask | slice) -> "Behaviours":
+        """The behaviours at `index` (positions, a mask or a slice), all four arrays together."""
+        return Behaviours(self.row[index], self.category[index], self.ts[index], self.cross[index])
+
+    @staticmethod
+    def empty(cross_features: int) -> "Behaviours":
+        """The user without behaviours."""
+        none = np.zeros(0, np.int32)
+        return Behaviours(none, none, np.zeros(0, np.int64), np.zeros((0, cross_features), np.uint8))
+
+    @staticmethod
+    def in_order(row: Rows, category: Rows, ts: Seconds, cross: Bytes) -> "Behaviours":
+        """Sort by (ts, row) and keep the first of rows that are equal in both. Cost: L log L."""
+        key = (ts.astype(np.uint64) << np.uint64(32)) | row.astype(np.uint64)
+        _, first = np.unique(key, return_index=True)  # sorted keys, first occurrence of each
+        return Behaviours(row, category, ts, cross).select(first)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What the search (GSU) kept. Candidates are dealt into groups that share one list.
+
+    `index` ascends among the real entries of each row, so time order holds; entries whose mask is
+    False hold 0. `place` says which candidate stands at each of the G x S places of the graph,
+    -1 = padding; every candidate stands at exactly one place.
+    """
+
+    index: Rows  # [G, K] into the behaviours
+    mask: Mask  # [G, K]
+    place: Rows  # [G * S] into the candidates
+    searched: int  # how many behaviours the search ran over

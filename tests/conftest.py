@@ -1,0 +1,1 @@
+"""Fixtures only: a real store per session, a key prefix per test."""
