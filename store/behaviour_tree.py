@@ -33,7 +33,7 @@ class Read:
 class BehaviourTree:
     """Trees of one data set."""
 
-    def __init__(self, redis: "Redis[bytes]", data: str, cross_features: int) -> None:
+    def __init__(self, redis: Redis, data: str, cross_features: int) -> None:
         self._redis, self._data, self._cross_features = redis, data, cross_features
 
     def read(self, user_id: str, reads: Reads, categories: Rows, recent: int, registry: Registry, before: int | None) -> Read:

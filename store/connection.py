@@ -9,15 +9,17 @@ from redis.retry import Retry
 OFFLINE_TIMEOUT_S = 30.0
 
 
-def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S) -> "Redis[bytes]":
+def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: float | None = None) -> Redis:
     """A blocking client: replies are bytes, every call is bounded by `timeout_s`, nothing is retried.
 
     The client library's own defaults (10 retries, 5 s) would hold a request for half a minute.
     Connections open on first use. One client serves many threads; each takes a connection.
     """
-    return Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), decode_responses=False
-    )
+    client: Redis = Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=connect_timeout_s or timeout_s,
+        retry=Retry(NoBackoff(), 0), decode_responses=False,
+    )  # fmt: skip
+    return client
 
 
 def embedded_url(folder: Path) -> str:

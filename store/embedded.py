@@ -70,7 +70,7 @@ def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
 
 def answers(url: str) -> bool:
     """Whether a store replies at `url`."""
-    client: Redis[bytes] = connect(url, timeout_s=1)
+    client: Redis = connect(url, timeout_s=1)
     try:
         return bool(client.ping())
     except RedisError:

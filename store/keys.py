@@ -28,7 +28,7 @@ def tree(data: str, user_id: str) -> str:
 
 
 def registry_meta(data: str) -> str:
-    """HASH: registry_id, rows, categories."""
+    """HASH: registry_id, schema_version, rows, categories."""
     return f"{data}:registry"
 
 

@@ -87,7 +87,7 @@ def _run_starts(users: pa.Array) -> list[int]:
     return [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist()] if len(codes) else []
 
 
-def load(prepared: Prepared, redis: "Redis[bytes]", written: Callable[[int, int], None]) -> None:
+def load(prepared: Prepared, redis: Redis, written: Callable[[int, int], None]) -> None:
     """Bring schema, registry and trees into the store; a second load leaves the same store.
 
     `written(users, behaviours)` is called as they are acknowledged. Trees are replaced user by user,
@@ -108,11 +108,12 @@ class SchemaMismatch(ValueError):
     """The store's schema of this data set is another one."""
 
 
-def store_schema(redis: "Redis[bytes]", schema: Schema) -> None:
+def store_schema(redis: Redis, schema: Schema) -> None:
     """Put the schema into the store, once."""
     stored = stored_schema(redis, schema.data)
     if stored is None:
         redis.set(keys.schema(schema.data), schema.model_dump_json())
+        redis.hset(keys.registry_meta(schema.data), "schema_version", schema.version)
     elif stored.version != schema.version:
         raise SchemaMismatch(
             f"the store holds schema {stored.version} of {schema.data}, the data set has {schema.version}: "
@@ -120,7 +121,7 @@ def store_schema(redis: "Redis[bytes]", schema: Schema) -> None:
         )
 
 
-def stored_schema(redis: "Redis[bytes]", data: str) -> Schema | None:
+def stored_schema(redis: Redis, data: str) -> Schema | None:
     """The store's schema of a data set, if it has one."""
     content = redis.get(keys.schema(data))
     return None if content is None else Schema.model_validate_json(content)

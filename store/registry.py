@@ -148,7 +148,7 @@ BATCH = 2000  # ids per script call: about a millisecond each, so that readers a
 class StoredRegistry:
     """The registry in the store."""
 
-    def __init__(self, redis: "Redis[bytes]", data: str) -> None:
+    def __init__(self, redis: Redis, data: str) -> None:
         self._redis, self._data = redis, data
         self._register = redis.register_script(REGISTER)
 

@@ -16,6 +16,7 @@ class CategorySearch(Search):
     """G groups of 4 places; a candidate without a known category retrieves nothing."""
 
     reads = "categories"
+    group = GROUP
 
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         by_category = np.argsort(candidates.category, kind="stable").astype(np.int32)  # [C]

@@ -10,6 +10,7 @@ class NewestSearch(Search):
     """G = 1, S = C. The empty user gets one masked entry."""
 
     reads = "newest"
+    group = None
 
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         count = min(len(behaviours), self.k)

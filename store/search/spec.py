@@ -25,6 +25,7 @@ class Search(ABC):
     """One search over one version of the item tables."""
 
     reads: ClassVar[Reads]
+    group: ClassVar[int | None] = 1  # S, candidates that share a list; None = all of a request's
     item_tables: ClassVar[tuple[str, ...]] = ()  # tables it reads by row, [N, ...]
     constants: ClassVar[tuple[str, ...]] = ()  # tables it reads otherwise
 

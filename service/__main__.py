@@ -1,0 +1,42 @@
+"""python -m service: serve the bundles until stopped. Settings are environment variables, see README.md here."""
+
+import logging
+import sys
+from contextlib import nullcontext
+
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.settings import Settings, read_settings
+from store.embedded import StoreUnavailable, embedded_store
+
+log = logging.getLogger("longtrail")
+
+KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
+
+
+def main() -> None:
+    """Start the embedded store if none is named, then the scorer."""
+    if set(sys.argv[1:]) & {"-h", "--help"}:
+        print(__doc__)
+        for name, field in Settings.model_fields.items():
+            print(f"  CTR_{name.upper():28} {field.description} [{field.get_default()}]")
+        return
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        settings = read_settings()
+        with nullcontext(settings.redis_url) if settings.redis_url else embedded_store(settings.store_folder) as redis_url:
+            log.info("store: %s", "CTR_REDIS_URL" if settings.redis_url else redis_url)
+            uvicorn.run(
+                create_app(settings, redis_url), host=settings.host, port=settings.port, loop="uvloop", http="httptools",
+                access_log=False, timeout_keep_alive=KEEP_ALIVE_S, log_level="warning", server_header=False,
+            )  # fmt: skip
+    except ValidationError as error:
+        sys.exit("\n".join(f"error: CTR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+    except (ValueError, StoreUnavailable) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

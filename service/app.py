@@ -1,0 +1,263 @@
+"""The HTTP side: routes, limits, errors to problem+json. `create_app(settings)` reads no environment."""
+
+import asyncio
+import gc
+import hmac
+import json
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis import Redis
+from starlette.exceptions import HTTPException
+
+from service.behaviours import StoreReader
+from service.bundles import Bundles
+from service.errors import BodyTooLarge, Overloaded, ScorerError, Unauthorised, UnsupportedMedia
+from service.metrics import Metrics, StageTimer
+from service.pipeline import Scorer, score
+from service.request import ScoreRequest, parse
+from service.scores import ScoreResponse
+from service.settings import Settings
+from store.connection import connect
+
+log = logging.getLogger("longtrail")
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+PROBLEM = "application/problem+json"
+
+
+class Service:
+    """One running scorer: settings, threads, and what the pipeline needs."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self.settings, self.metrics = settings, Metrics()
+        bundles = Bundles(
+            settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
+        )
+        self.redis: Redis = connect(redis_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
+        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data))
+        self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
+        self.in_flight = 0
+
+    async def score(self, request: Request) -> Response:
+        """POST /score."""
+        timer = StageTimer()
+        timer.allow(self.settings.timeout_ms)
+        if self.in_flight >= self.settings.max_in_flight:
+            raise Overloaded(f"in flight: {self.in_flight}, limit {self.settings.max_in_flight}")
+        self.in_flight += 1
+        self.metrics.in_flight.set(self.in_flight)
+        try:
+            body = await read_body(request, self.settings.max_body_bytes)
+            given = request.headers.get("x-request-id", "")
+            loop = asyncio.get_running_loop()
+            content, request_id = await loop.run_in_executor(self.threads, self._answer, body, given, timer, request)
+        finally:
+            self.in_flight -= 1
+            self.metrics.in_flight.set(self.in_flight)
+        headers = {"x-request-id": request_id, "server-timing": timer.header()}
+        return Response(content, headers=headers, media_type="application/json")
+
+    def _answer(self, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, str]:
+        """Runs in a thread: bytes to bytes."""
+        timer.enter("request")
+        request = parse(body, self.settings.max_candidates)
+        http.state.request_id = request_id = request.request_id or request_id_of(given_id)
+        if request.timeout_ms is not None:
+            timer.allow(request.timeout_ms)
+        response = score(request, self.scorer, timer)
+        content = response.to_json(request_id, request.explain > 0)
+        self._count(request, response, timer, http)
+        return content, request_id
+
+    def _count(self, request: ScoreRequest, response: ScoreResponse, timer: StageTimer, http: Request) -> None:
+        metrics = self.metrics
+        http.state.model = response.model
+        timer.finish()
+        for stage, seconds in timer.seconds.items():
+            metrics.stages.labels(stage).observe(seconds)
+        metrics.candidates.observe(len(request.item_ids))
+        metrics.behaviours.observe(response.behaviours)
+        metrics.unknown_items.inc(response.unknown_items)
+        for reason in response.degraded:
+            metrics.degraded.labels(reason).inc()
+
+    def close(self) -> None:
+        """End threads and connections."""
+        self.threads.shutdown(wait=True)
+        self.redis.close()
+
+
+def create_app(settings: Settings, redis_url: str) -> FastAPI:
+    """The application. Bundles are loaded and warmed when it starts; the store may come later."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url)
+        app.state.service = service
+        bundles = service.scorer.bundles
+        log.info("serving %s of %s", ", ".join(entry.bundle.name for entry in bundles.all) or "no model", bundles.data or "no data")
+        gc.collect()
+        gc.freeze()  # what is loaded stays: the collector need not walk it
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="longtrail", version=_version(), lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        summary="Click probabilities for one user and many candidate items, from lifelong behaviours.",
+    )  # fmt: skip
+    app.add_exception_handler(ScorerError, _scorer_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _bug)
+    app.add_middleware(_Counted, app=app)  # type: ignore[arg-type]
+
+    body = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
+
+    @app.post("/score", openapi_extra={"requestBody": body}, summary="Score one user's candidates", responses=_RESPONSES)
+    async def score_route(request: Request) -> Response:
+        check_key(request, settings)
+        service: Service = app.state.service
+        return await service.score(request)
+
+    @app.get("/v2", summary="Server metadata (Open Inference Protocol)")
+    async def server_metadata(request: Request) -> dict[str, object]:
+        check_key(request, settings)
+        return {"name": "longtrail", "version": _version(), "extensions": []}
+
+    @app.get("/v2/health/live", summary="The process answers")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/v2/health/ready", summary="At least one bundle is loaded and warmed")
+    async def ready(response: Response) -> dict[str, object]:
+        bundles: Bundles = app.state.service.scorer.bundles
+        response.status_code = HTTPStatus.OK if bundles.names else HTTPStatus.SERVICE_UNAVAILABLE
+        return {"ready": bool(bundles.names), "models": bundles.names}
+
+    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a JSON call.
+
+    Raises:
+        UnsupportedMedia, BodyTooLarge: before more than `limit` bytes are held.
+    """
+    media = request.headers.get("content-type", "")
+    if media.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMedia(f"content-type: {media or 'none'}, application/json is needed", "content-type")
+    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise UnsupportedMedia(f"content-encoding: {encoding}, none is supported", "content-encoding")
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > limit:
+        raise BodyTooLarge(f"body: {stated} bytes, limit {limit}", "body")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge(f"body: more than {limit} bytes, limit {limit}", "body")
+    return bytes(body)
+
+
+def check_key(request: Request, settings: Settings) -> None:
+    """Compare the bearer key in constant time.
+
+    Raises:
+        Unauthorised: a key is set and the call has none, or another.
+    """
+    key = settings.api_key.get_secret_value()
+    if not key:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), key.encode()):
+        raise Unauthorised("authorization: a bearer key is needed", "authorization")
+
+
+def request_id_of(given: str) -> str:
+    """The caller's id if it can stand in a header, else a new one."""
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def problem(request: Request, status: int, title: str, detail: str, field: str | None = None, **headers: str) -> Response:
+    """An error as RFC 9457 has it."""
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if field:
+        content["field"] = field
+    request_id = getattr(request.state, "request_id", None) or request_id_of(request.headers.get("x-request-id", ""))
+    return Response(json.dumps(content), status, {"x-request-id": request_id, **headers}, PROBLEM)
+
+
+async def _scorer_error(request: Request, error: ScorerError) -> Response:
+    if error.status in (429, 503, 504):
+        request.app.state.service.metrics.rejected.labels(error.title.replace(" ", "_")).inc()
+    return problem(request, error.status, error.title, error.detail, error.field, **error.headers)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return problem(request, error.status_code, HTTPStatus(error.status_code).phrase.lower(), str(error.detail), **(error.headers or {}))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return problem(request, 500, "internal error", "the scorer failed; its log says why")
+
+
+class _Counted:
+    """Pure ASGI: counts every call and its time, by route and status."""
+
+    def __init__(self, inner, app: FastAPI) -> None:  # type: ignore[no-untyped-def]
+        self.inner, self.app = inner, app
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if scope["type"] != "http":
+            await self.inner(scope, receive, send)
+            return
+        timer, code = StageTimer(), 500
+
+        async def counted_send(message) -> None:  # type: ignore[no-untyped-def]
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+            await send(message)
+
+        try:
+            await self.inner(scope, receive, counted_send)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            metrics: Metrics = self.app.state.service.metrics
+            metrics.requests.labels(route, str(code), scope.get("state", {}).get("model", "")).inc()
+            metrics.duration.labels(route).observe(timer.finish())
+
+
+def _version() -> str:
+    try:
+        return version("longtrail")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+_SCORES = {
+    "request_id": "r1", "model": "twin", "version": "20260131T120000Z", "scores": [0.031, 0.27],
+    "degraded": [], "unknown_items": 0, "behaviours": 10000,
+}  # fmt: skip
+_RESPONSES = {
+    200: {"description": "One probability per candidate, in order", "content": {"application/json": {"example": _SCORES}}},
+    **{
+        status: {"description": text, "content": {PROBLEM: {}}}
+        for status, text in {
+            400: "malformed JSON", 401: "no or wrong key", 404: "unknown model", 413: "body too large", 415: "not JSON",
+            422: "invalid request", 429: "no free slot", 503: "no model is loaded", 504: "deadline exceeded",
+        }.items()
+    },
+}  # fmt: skip

@@ -1,0 +1,91 @@
+"""Step 2, behaviours: what the search needs of the user's tree, or nothing and the reason why."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from redis import Redis
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
+from redis.exceptions import ConnectionError as StoreUnreachable
+from redis.exceptions import TimeoutError as StoreTooSlow
+
+from service.request import Call
+from store import keys
+from store.behaviour_tree import BehaviourTree
+from store.bundle import Bundle
+from store.registry import StoredRegistry
+from store.types import FIRST_KNOWN, Behaviours
+
+log = logging.getLogger("longtrail")
+
+CHECK_EVERY_S = 1.0  # whether the store still holds the registry that the bundles were made for
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Behaviours of the user, and what is missing from them."""
+
+    behaviours: Behaviours
+    degraded: tuple[str, ...] = ()
+    item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
+
+
+class StoreMismatch(RedisError):
+    """The store's rows or records mean something else than the bundle's."""
+
+
+class StoreReader:
+    """The store as the scorer sees it: reads of one data set, bounded in time, never an exception."""
+
+    def __init__(self, redis: "Redis", data: str) -> None:
+        self._redis, self._data = redis, data
+        self._checked = (0.0, "", "")  # when, registry_id, schema version
+        self._lock = threading.Lock()
+
+    def fetch(self, call: Call, bundle: Bundle) -> Fetched:
+        """Read the user's behaviours; on any fault of the store none, with the reason."""
+        schema = bundle.manifest.schema_
+        cross_features = len(schema.cross_features)
+        tree = BehaviourTree(self._redis, self._data, cross_features)
+        search = bundle.search
+        categories = np.unique(call.candidates.category)
+        recent = max(bundle.manifest.recent, search.k if search.reads == "newest" else 0)
+        try:
+            self._check(bundle)
+            read = tree.read(
+                call.user_id, search.reads, categories[categories >= FIRST_KNOWN], recent, bundle.registry, call.before
+            )
+            item_ids = self._ids_beyond(read.behaviours, bundle) if call.explain else {}
+        except RedisError as error:
+            return Fetched(Behaviours.empty(cross_features), (reason(error),))
+        return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids)
+
+    def _check(self, bundle: Bundle) -> None:
+        checked, registry_id, version = self._checked
+        if time.monotonic() - checked > CHECK_EVERY_S:
+            with self._lock:
+                found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
+                registry_id, version = ((value or b"").decode() for value in found)
+                self._checked = (time.monotonic(), registry_id, version)
+        manifest = bundle.manifest
+        if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):
+            log.error(
+                "%s: made for registry %s and schema %s, the store holds %s and %s: its behaviours are not used",
+                bundle.name, manifest.registry_id, manifest.schema_.version, registry_id, version,
+            )  # fmt: skip
+            raise StoreMismatch("registry or schema differs")
+
+    def _ids_beyond(self, behaviours: Behaviours, bundle: Bundle) -> dict[int, str]:
+        beyond = np.unique(behaviours.row[behaviours.row >= bundle.manifest.item_rows])
+        return StoredRegistry(self._redis, self._data).ids_of(beyond.tolist())
+
+
+def reason(error: RedisError) -> str:
+    """The word for a fault of the store, as `degraded` has it."""
+    if isinstance(error, StoreTooSlow):
+        return "store_timeout"
+    if isinstance(error, StoreUnreachable) and not isinstance(error, AuthenticationError | BusyLoadingError):
+        return "store_down"
+    return "store_error"

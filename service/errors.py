@@ -1,0 +1,86 @@
+"""What can go wrong with a call, and the one place where each kind gets its status.
+
+    ScorerError
+    ├── InvalidJson          400  the body is no JSON
+    ├── Unauthorised         401  no key, or a wrong one
+    ├── UnknownModel         404  the text lists the known ones
+    ├── BodyTooLarge         413
+    ├── UnsupportedMedia     415
+    ├── InvalidRequest       422  names the field, and both numbers where there are two
+    ├── Overloaded           429  no free slot; Retry-After
+    ├── NoModel              503  no bundle is loaded; Retry-After
+    └── DeadlineExceeded     504  names the stage
+
+A fault of the store is none of these: the answer is 200 with a reason in `degraded`.
+"""
+
+from typing import ClassVar
+
+
+class ScorerError(Exception):
+    """Base; `status` and `title` belong to the kind, the text to the call."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "internal error"
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail, self.field = detail, field
+
+
+class InvalidJson(ScorerError):
+    """The body is no JSON document."""
+
+    status, title = 400, "malformed JSON"
+
+
+class Unauthorised(ScorerError):
+    """The call carries no key, or a wrong one."""
+
+    status, title = 401, "no or wrong key"
+    headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}
+
+
+class UnknownModel(ScorerError):
+    """No such model, version or label."""
+
+    status, title = 404, "unknown model"
+
+
+class BodyTooLarge(ScorerError):
+    """More bytes than a request may have."""
+
+    status, title = 413, "body too large"
+
+
+class UnsupportedMedia(ScorerError):
+    """A content type or encoding other than plain JSON."""
+
+    status, title = 415, "unsupported media type"
+
+
+class InvalidRequest(ScorerError):
+    """JSON that is no valid request."""
+
+    status, title = 422, "invalid request"
+
+
+class Overloaded(ScorerError):
+    """All slots are taken."""
+
+    status, title = 429, "no free slot"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
+
+
+class NoModel(ScorerError):
+    """No bundle is loaded."""
+
+    status, title = 503, "no model is loaded"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "5"}
+
+
+class DeadlineExceeded(ScorerError):
+    """The request's time is up."""
+
+    status, title = 504, "deadline exceeded"

@@ -1,0 +1,77 @@
+"""Stage times and counters: one timer per request feeds header, histograms and deadline."""
+
+import time
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from service.errors import DeadlineExceeded
+
+Stage = Literal["queue", "request", "behaviours", "search", "attend", "scores"]
+STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend", "scores")
+
+# seconds; dense around the 30 ms target
+BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
+
+
+class StageTimer:
+    """Times of one request's stages. A stage ends where the next one begins, so they sum to the total."""
+
+    def __init__(self) -> None:
+        self.started = self._entered = time.perf_counter()
+        self.stage: Stage = "queue"
+        self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self.deadline = float("inf")  # on the clock of perf_counter
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage.
+
+        Raises:
+            DeadlineExceeded: the time is up; the text names the stage that used it.
+        """
+        now = time.perf_counter()
+        self.seconds[self.stage] += now - self._entered
+        self._entered = now
+        if now > self.deadline:
+            allowed = (self.deadline - self.started) * 1000
+            raise DeadlineExceeded(f"{self.stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", self.stage)
+        self.stage = stage
+
+    def allow(self, timeout_ms: float) -> None:
+        """Set the deadline, counted from the request's arrival; it can only come nearer."""
+        self.deadline = min(self.deadline, self.started + timeout_ms / 1000)
+
+    def finish(self) -> float:
+        """End the last stage; seconds from arrival to now."""
+        now = time.perf_counter()
+        self.seconds[self.stage] += now - self._entered
+        self._entered = now
+        return now - self.started
+
+    def header(self) -> str:
+        """The value of Server-Timing, milliseconds."""
+        parts = [f"{stage};dur={self.seconds[stage] * 1000:.3f}" for stage in STAGES]
+        return ", ".join([*parts, f"total;dur={sum(self.seconds.values()) * 1000:.3f}"])
+
+
+class Metrics:
+    """All metrics of one scorer, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        to = {"registry": self.registry}
+        self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model"], **to)
+        self.duration = Histogram("ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, **to)
+        self.stages = Histogram("ctr_stage_duration_seconds", "Time in each stage of /score.", ["stage"], buckets=BUCKETS, **to)
+        self.candidates = Histogram(
+            "ctr_candidates_per_request", "Candidates.", buckets=(1, 10, 50, 100, 200, 300, 500, 750, 1000), **to
+        )
+        self.behaviours = Histogram(
+            "ctr_behaviours_per_request", "Behaviours searched.", buckets=(0, 10, 50, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5), **to
+        )
+        self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], **to)
+        self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], **to)
+        self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", **to)
+        self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", **to)
+        self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], **to)
+        self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], **to)

@@ -1,0 +1,47 @@
+"""The path of a request. Read this first.
+
+    request -> behaviours -> search (GSU) -> attend (ESU) -> scores
+
+One step, one file: request.py, behaviours.py, search.py, attend.py, scores.py. A request runs whole
+in one thread, with a blocking store client; the search kernels and onnxruntime leave the GIL.
+"""
+
+from dataclasses import dataclass
+
+from service.attend import attend
+from service.behaviours import StoreReader
+from service.bundles import Bundles
+from service.metrics import StageTimer
+from service.request import ScoreRequest, understand
+from service.scores import ScoreResponse, respond
+from service.search import search
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What scoring needs, made once at start."""
+
+    bundles: Bundles
+    store: StoreReader
+
+
+def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResponse:
+    """Score all candidates of one request.
+
+    Raises:
+        UnknownModel, NoModel, InvalidRequest, DeadlineExceeded: see errors.py. Never for the store.
+    """
+    loaded = scorer.bundles.get(request.model)
+    call = understand(request, loaded.bundle)
+
+    timer.enter("behaviours")
+    fetched = scorer.store.fetch(call, loaded.bundle)
+
+    timer.enter("search")
+    searched = search(call, fetched.behaviours, loaded.bundle)
+
+    timer.enter("attend")
+    attended = attend(loaded.graph, searched.inputs, call.explain)
+
+    timer.enter("scores")
+    return respond(call, fetched, searched, attended, loaded.bundle)

@@ -1,0 +1,138 @@
+"""Step 1, request: bytes -> what is asked, in the model's own terms."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from service.errors import InvalidJson, InvalidRequest
+from store.bundle import Bundle
+from store.ids import InvalidId, canonical_id
+from store.types import MAX_TS, UNKNOWN, Candidates, Rows
+
+MAX_EXPLAIN = 20
+
+
+def _ids(values: object) -> object:
+    """Canonical forms of a list of ids, in one pass: a thousand candidates are common."""
+    if not isinstance(values, list):
+        return values
+    out = []
+    for position, value in enumerate(values):
+        try:
+            out.append(canonical_id(value))
+        except InvalidId as error:
+            raise ValueError(f"[{position}] {error}") from None
+    return out
+
+
+def _id(value: object) -> str:
+    try:
+        return canonical_id(value)
+    except InvalidId as error:
+        raise ValueError(str(error)) from None
+
+
+class ScoreRequest(BaseModel):
+    """One user and the candidates to score for them."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"user_id": "1228", "item_ids": ["1095275", "9878513", "1041453"], "model": "twin"}]},
+    )
+
+    user_id: Annotated[str, BeforeValidator(_id, json_schema_input_type=int | str)] = Field(
+        description="An int64, or a text of 1 to 128 UTF-8 bytes; 7 and \"7\" are one id."
+    )
+    item_ids: Annotated[list[str], BeforeValidator(_ids, json_schema_input_type=list[int | str])] = Field(
+        min_length=1, description="Candidates, duplicates allowed; scores come in this order."
+    )
+    model: str | None = Field(None, description="A name, or name:version.")
+    timeout_ms: float | None = Field(None, gt=0, description="Shortens the server's own limit.")
+    at: int | None = Field(None, ge=0, le=MAX_TS, description="Unix seconds of the impression; only behaviours before it count.")
+    context: dict[str, Any] = Field(default_factory=dict, description="Values of the model's context features.")
+    explain: int = Field(0, ge=0, le=MAX_EXPLAIN, description="Heaviest behaviours to return for each candidate.")
+    request_id: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$", description="Comes back.")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request in the terms of one bundle."""
+
+    user_id: str
+    candidates: Candidates
+    at: int  # impression time, Unix seconds
+    before: int | None  # only behaviours with ts below this; None = all
+    context: Rows  # [F]
+    explain: int
+    unknown_items: int
+
+
+def parse(body: bytes, max_candidates: int) -> ScoreRequest:
+    """Read a body.
+
+    Raises:
+        InvalidJson: no JSON; NaN and Infinity are none either.
+        InvalidRequest: a field is missing, of a wrong type or out of range.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(str(error)) from None
+    if not isinstance(content, dict):
+        raise InvalidRequest(f"body: {type(content).__name__}, an object is needed", "body")
+    items = content.get("item_ids")
+    if isinstance(items, list) and len(items) > max_candidates:
+        raise InvalidRequest(f"item_ids: {len(items)}, limit {max_candidates}", "item_ids")
+    try:
+        return ScoreRequest.model_validate(content)
+    except ValidationError as error:
+        raise _first(error) from None
+
+
+def understand(request: ScoreRequest, bundle: Bundle) -> Call:
+    """Look the candidates up and settle time and context.
+
+    Raises:
+        InvalidRequest: a context name that the bundle does not know.
+    """
+    schema = bundle.manifest.schema_
+    _check_context(request.context, schema.context_names)
+    at = int(time.time()) if request.at is None else request.at
+    candidates = bundle.registry.candidates(request.item_ids)
+    return Call(
+        user_id=request.user_id,
+        candidates=candidates,
+        at=at,
+        before=request.at,
+        context=schema.encode_context(request.context, at),
+        explain=request.explain,
+        unknown_items=int((candidates.row == UNKNOWN).sum()),
+    )
+
+
+def _check_context(given: Mapping[str, object], known: list[str]) -> None:
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidRequest(f"context.{name}: unknown, known are {', '.join(known) or 'none'}", f"context.{name}")
+        if not isinstance(value, int | float | str | None):
+            raise InvalidRequest(f"context.{name}: one value is needed", f"context.{name}")
+
+
+def _first(error: ValidationError) -> InvalidRequest:
+    """The first fault, naming the field and, where there are two, both numbers."""
+    fault = error.errors(include_url=False)[0]
+    field = ".".join(map(str, fault["loc"]))
+    value, limits = fault.get("input"), fault.get("ctx", {})
+    if "actual_length" in limits:
+        value = limits["actual_length"]
+    bound = next((limits[name] for name in ("le", "ge", "gt", "lt", "max_length", "min_length") if name in limits), None)
+    if bound is not None and isinstance(value, int | float):
+        hint = " (milliseconds?)" if field == "at" and value > MAX_TS else ""
+        return InvalidRequest(f"{field}: {value}, limit {bound}{hint}", field)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{field}{message}" if message.startswith("[") else f"{field}: {message}", field)

@@ -1,0 +1,91 @@
+"""Step 5, scores: logits at places -> probabilities in the caller's order, and the answer's bytes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.attend import Attended
+from service.behaviours import Fetched
+from service.request import Call
+from service.search import Searched
+from store.bundle import Bundle
+from store.types import FIRST_KNOWN, Floats, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResponse:
+    """The answer to one call."""
+
+    model: str
+    version: str
+    scores: Floats  # [C]
+    degraded: list[str]
+    unknown_items: int
+    behaviours: int
+    explanations: list[list[dict[str, Any]]] | None = None
+
+    def to_json(self, request_id: str, explained: bool) -> bytes:
+        """The body of a 200."""
+        content = {
+            "request_id": request_id,
+            "model": self.model,
+            "version": self.version,
+            "scores": self.scores,
+            "degraded": self.degraded,
+            "unknown_items": self.unknown_items,
+            "behaviours": self.behaviours,
+        }
+        if explained:
+            content["explanations"] = self.explanations
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def candidate_scores(logit: Floats, place: Rows, candidates: int) -> Floats:
+    """Probabilities float32 [C] from logits float32 [P]: `place` says which candidate stands where."""
+    real = place >= 0
+    scores = np.empty(candidates, np.float32)
+    scores[place[real]] = 1 / (1 + np.exp(-logit[real], dtype=np.float32))
+    return scores
+
+
+def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended, bundle: Bundle) -> ScoreResponse:
+    """Put the answer together."""
+    explained = call.explain and bundle.manifest.explains and attended.weight is not None
+    return ScoreResponse(
+        model=bundle.manifest.model,
+        version=bundle.manifest.version,
+        scores=candidate_scores(attended.logit, searched.retrieved.place, len(call.candidates.row)),
+        degraded=sorted(fetched.degraded),
+        unknown_items=call.unknown_items,
+        behaviours=searched.retrieved.searched,
+        explanations=_explanations(call, fetched, searched, attended.weight, bundle) if explained else None,
+    )
+
+
+def _explanations(call: Call, fetched: Fetched, searched: Searched, weight: Any, bundle: Bundle) -> list[list[dict[str, Any]]]:
+    """For each candidate its heaviest behaviours: item, time, category and mean attention weight."""
+    retrieved, behaviours, registry = searched.retrieved, searched.behaviours, bundle.registry
+    size = len(retrieved.place) // len(retrieved.index)  # S
+    explanations: list[list[dict[str, Any]]] = [[] for _ in call.candidates.row]
+    for place, candidate in enumerate(retrieved.place.tolist()):
+        if candidate < 0:
+            continue
+        group = place // size
+        real = np.flatnonzero(retrieved.mask[group])
+        heaviest = real[np.argsort(-weight[place, real], kind="stable")[: call.explain]]
+        for k in heaviest.tolist():
+            at = int(retrieved.index[group, k])
+            row, category = int(behaviours.row[at]), int(behaviours.category[at]) - FIRST_KNOWN
+            known = row - FIRST_KNOWN < len(registry.ids)
+            names = registry.category_names
+            explanations[candidate].append(
+                {
+                    "item_id": registry.ids[row - FIRST_KNOWN] if known else fetched.item_ids.get(row),
+                    "ts": int(behaviours.ts[at]),
+                    "category": names[category] if 0 <= category < len(names) else None,
+                    "weight": float(weight[place, k]),
+                }
+            )
+    return explanations

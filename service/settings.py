@@ -1,0 +1,54 @@
+"""Every knob of the scorer. Read once, in the entry point; the table is in service/README.md."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Settings(BaseSettings):
+    """Environment variables with the prefix CTR_; units are in the names."""
+
+    model_config = SettingsConfigDict(env_prefix="CTR_", extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    redis_url: str = Field("", description="Redis or Valkey by URL; empty = the embedded store.")
+    store_folder: Path = Field(Path("runs/store"), description="Where the embedded store keeps its data.")
+    store_timeout_ms: float = Field(8, gt=0, description="Longest wait for a reply of the store.")
+    store_connect_timeout_ms: float = Field(100, gt=0, description="Longest wait for a new connection to the store.")
+    bundles: Path = Field(Path("bundles"), description="Folder of the bundles.")
+    data: str = Field("", description="Data set to serve; empty = the newest bundle's.")
+    model: str = Field("", description="Model of requests that name none; empty = the only one, else twin.")
+    providers: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where graphs run; auto = CUDA if there is one.")
+    request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
+    intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")
+    max_in_flight: int = Field(64, ge=1, description="Requests working or waiting; one more is answered 429.")
+    timeout_ms: float = Field(250, gt=0, description="Longest time for a request; its own timeout_ms can shorten it.")
+    max_candidates: int = Field(1000, ge=1, description="Longest item_ids of a request.")
+    max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
+    api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
+    auth: Literal["on", "off"] = Field("on", description="off = open on any host, with an empty key.")
+
+    @model_validator(mode="after")
+    def _not_open_by_accident(self) -> Self:
+        if self.host not in LOOPBACK and self.auth == "on" and not self.api_key.get_secret_value():
+            raise ValueError(f"CTR_HOST is {self.host}: set CTR_API_KEY, or CTR_AUTH=off to serve without one")
+        return self
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        ValueError: a value out of range, or a CTR_ variable that is no setting.
+    """
+    known = {f"CTR_{name.upper()}" for name in Settings.model_fields}
+    if unknown := sorted(name for name in environment if name.startswith("CTR_") and name not in known):
+        raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return Settings()
