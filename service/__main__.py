@@ -1,6 +1,7 @@
 """python -m service: serve the bundles until stopped. Settings are environment variables, see README.md here."""
 
 import logging
+import signal
 import sys
 from contextlib import nullcontext
 
@@ -24,6 +25,7 @@ def main() -> None:
             print(f"  CTR_{name.upper():28} {field.description} [{field.get_default()}]")
         return
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn hands the signal on: the store must end too
     try:
         settings = read_settings()
         with nullcontext(settings.redis_url) if settings.redis_url else embedded_store(settings.store_folder) as redis_url:

@@ -8,6 +8,7 @@ nothing), and two of them cannot share a folder.
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from store.connection import connect, embedded_url
 
 DEFAULT_FOLDER = Path("runs/store")
 MAX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
+ORPHAN_S = 30
 CONFIG = {
     "appendonly": "yes",
     "appendfsync": "everysec",
@@ -54,6 +56,7 @@ def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
         if len(url) > MAX_SOCKET_PATH:  # a deep folder: the socket moves to a short path of its own
             url = f"unix://{tempfile.mkdtemp(prefix='longtrail-')}/store.sock"
         socket = Path(url.removeprefix("unix://"))
+        _end_orphan(url)
         server = ValkeyServer(data_dir=folder, port=0, persist=True, unix_socket_path=socket, config=CONFIG)
         try:
             server.start(timeout=60)
@@ -66,6 +69,18 @@ def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
             server.stop()
             if socket.parent != folder.resolve():
                 os.rmdir(socket.parent)
+
+
+def _end_orphan(url: str) -> None:
+    """End a server whose parent was killed: nobody holds the lock, so nobody owns it. Its data is on disk."""
+    if not answers(url):
+        return
+    connect(url).shutdown(nosave=True)
+    end = time.monotonic() + ORPHAN_S
+    while answers(url):
+        if time.monotonic() > end:
+            raise StoreUnavailable(f"{url}: an orphaned store does not end")
+        time.sleep(0.05)
 
 
 def answers(url: str) -> bool:

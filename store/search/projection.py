@@ -58,8 +58,7 @@ def union_of_heads(query: Floats, key: Floats, bias: Floats, k: int) -> Rows:
     heads, width, length = key.shape
     out = np.empty((len(query), k), np.int32)
     relevance = np.empty(length, np.float32)
-    bits = relevance.view(np.uint32)
-    buffer = np.empty(max(4 * k, 64), np.uint64)
+    scratch, keys = np.empty(length, np.int32), np.empty(length, np.uint64)
     best = np.empty((heads, k), np.int32)
     seen = np.full(length, -1, np.int32)  # the candidate that took this behaviour last
     for c in range(len(query)):
@@ -77,7 +76,7 @@ def union_of_heads(query: Floats, key: Floats, bias: Floats, k: int) -> Rows:
                 for i in range(length):
                     relevance[i] += q0 * k0[i]
                 d += 1
-            ranked(relevance, k, bits, buffer, best[h])
+            ranked(relevance, k, scratch, keys, best[h])
         taken = 0
         for rank in range(k):
             for h in range(heads):

@@ -1,0 +1,1 @@
+"""Load on a running scorer: workloads, locust users, and the demo that shows the whole path once."""

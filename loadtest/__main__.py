@@ -1,0 +1,50 @@
+"""python -m loadtest: the demo, and workloads for load tests."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from loadtest.demo import DAYS, LOAD_S, SAMPLE, DemoFailed, demo
+from loadtest.workload import CANDIDATES, USERS, make_workload, write_workload
+from store.embedded import StoreUnavailable
+from store.load import NotPrepared, Prepared
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
+console = Console(stderr=True)
+
+
+@app.command("demo")
+def demo_command(
+    days: Annotated[int, typer.Option(min=1, help="Training impressions of the last days only.")] = DAYS,
+    sample: Annotated[int, typer.Option(min=1, help="Test requests to evaluate on.")] = SAMPLE,
+    load_s: Annotated[int, typer.Option(min=1, help="Seconds of locust, per model.")] = LOAD_S,
+) -> None:
+    """The whole path once: train, export, load, serve, score, load test. Writes runs/demo.json."""
+    demo(days, sample, load_s)
+
+
+@app.command("workload")
+def workload_command(
+    data: Annotated[str, typer.Option(help="A prepared data set.")] = "complete_journey",
+    users: Annotated[int, typer.Option(min=1, help="Requests to make, one per user.")] = USERS,
+    candidates: Annotated[int, typer.Option(min=1, help="Items a request.")] = CANDIDATES,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("runs/workload.json"),
+) -> None:
+    """Make a workload file for locust from a prepared data set."""
+    write_workload(make_workload(Prepared.open(Path("runs/data") / data), users, candidates), out)
+    console.print(f"{out}: {users} requests of {candidates} candidates")
+
+
+def main() -> None:
+    """Run the command; errors of ours are one line, not a traceback."""
+    try:
+        app()
+    except (DemoFailed, StoreUnavailable, NotPrepared) as error:
+        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

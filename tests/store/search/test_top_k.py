@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
+
+from store.search import top_k
+
+RELEVANCE = st.floats(width=32, allow_nan=False)
+TIED = st.sampled_from([-2.0, -1.0, 0.0, 1.0])
+
+
+@njit
+def bits_set(word):
+    return top_k.popcount(word)
+
+
+def nearest(target, signatures, k):
+    out = np.full(k, -1, np.int32)
+    top_k.nearest(np.uint64(target), np.array(signatures, np.uint64), k, np.empty(len(signatures), np.uint8), out)
+    return out.tolist()
+
+
+def ranked(relevance, k, buffer=None):
+    values, out = np.array(relevance, np.float32), np.full(k, -1, np.int32)
+    top_k.ranked(values, k, values.view(np.uint32), np.empty(buffer or max(4 * k, 64), np.uint64), out)
+    return out.tolist()
+
+
+def slow_nearest(target, signatures, k):
+    order = sorted(range(len(signatures)), key=lambda i: ((target ^ signatures[i]).bit_count(), -i))
+    return sorted(order[:k])
+
+
+def slow_ranked(relevance, k):
+    values = np.array(relevance, np.float32).tolist()
+    return sorted(range(len(values)), key=lambda i: (-values[i], -i))[:k]
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_popcount_counts_bits(word):
+    assert bits_set(np.uint64(word)) == word.bit_count()
+
+
+def test_the_nearest_of_a_few_known_signatures():
+    assert nearest(0b1111, [0b1111, 0b0000, 0b1110, 0b1000], k=2) == [0, 2]
+
+
+def test_equal_distances_go_to_the_newer():
+    assert nearest(0, [1, 2, 4, 0, 8], k=3) == [2, 3, 4]
+
+
+def test_when_all_are_equal_the_newest_are_kept():
+    assert nearest(0, [5] * 6, k=2) == [4, 5]
+
+
+def test_the_nearest_come_in_time_order():
+    assert nearest(0, [0b111, 0b11, 0b1, 0], k=3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_k_of_the_whole_life_keeps_everything(length):
+    assert nearest(0, list(range(length)), k=length) == list(range(length))
+
+
+def test_the_farthest_signature_has_distance_64():
+    assert nearest(2**64 - 1, [0, 0, 1], k=2) == [1, 2]
+
+
+@given(st.data())
+def test_nearest_is_the_head_of_a_sorted_list(data):
+    word = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 7))
+    signatures = data.draw(st.lists(word, min_size=1, max_size=80))
+    target, k = data.draw(word), data.draw(st.integers(1, len(signatures)))
+    assert nearest(target, signatures, k) == slow_nearest(target, signatures, k)
+
+
+def test_the_most_relevant_come_best_first():
+    assert ranked([0.5, 3.0, -1.0, 2.0], k=3) == [1, 3, 0]
+
+
+def test_equal_relevance_goes_to_the_newer():
+    assert ranked([1.0, 2.0, 1.0, 2.0, 1.0], k=4) == [3, 1, 4, 2]
+
+
+def test_negative_relevances_are_in_order_too():
+    assert ranked([-3.0, -0.5, -2.0, -1e-30], k=4) == [3, 1, 2, 0]
+
+
+def test_infinite_relevances_stand_at_the_ends():
+    infinity = float("inf")
+    assert ranked([-infinity, infinity, 0.0, 3e38, -3e38], k=5) == [1, 3, 2, 4, 0]
+
+
+@pytest.mark.xfail(strict=True, reason="the ordered integer of -0.0 is below that of 0.0, so two equal relevances are no tie")
+def test_minus_zero_and_zero_are_equal_relevances():
+    assert ranked([0.0, -0.0], k=1) == [1]
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_full_buffer_is_cut_back_without_losing_any(k, order):
+    relevance = np.arange(1000, dtype=np.float32)[::order]  # ascending: each one beats all before it
+    assert ranked(relevance, k) == slow_ranked(relevance, k)
+
+
+@pytest.mark.parametrize("buffer", [6, 7, 8, 64])
+def test_the_size_of_the_buffer_does_not_change_the_answer(buffer):
+    relevance = np.random.default_rng(1).integers(-5, 5, 500).astype(np.float32)
+    assert ranked(relevance, 3, buffer) == slow_ranked(relevance, 3)
+
+
+def test_a_long_life_of_equal_relevance_keeps_the_newest():
+    assert ranked(np.zeros(5000), k=3) == [4999, 4998, 4997]
+
+
+@given(st.data())
+def test_ranked_is_the_head_of_a_sorted_list(data):
+    value = data.draw(st.sampled_from([RELEVANCE.map(lambda v: v + 0.0), TIED]))  # + 0.0: -0.0 has a test of its own
+    relevance = data.draw(st.lists(value, min_size=1, max_size=150))
+    k = data.draw(st.integers(1, len(relevance)))
+    assert ranked(relevance, k) == slow_ranked(relevance, k)

@@ -1,0 +1,92 @@
+"""A small real world: complete_journey, every model trained for one day's impressions, bundled and loaded."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from export.bundle import make_bundle
+from export.data.dataset import Dataset
+from export.data.prepare import prepare
+from export.models import list_models
+from export.train import Run, TrainSettings, train
+from store.connection import connect
+from store.load import Prepared, load
+
+DATA = "complete_journey"
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class World:
+    """What a trained and loaded installation has."""
+
+    folder: Path
+    dataset: Dataset
+    runs: dict[str, Run]
+    bundles: Path
+    store_url: str
+
+
+def build_world(folder: Path, store_url: str) -> World:
+    """Prepare, train, bundle and load. Cost: about a minute."""
+    dataset = prepare(DATA, into=folder / "data")
+    runs, bundles = {}, folder / "bundles"
+    for name in list_models():
+        runs[name] = train(dataset, name, TrainSettings(days=1), runs=folder / "runs")
+        make_bundle(dataset, runs[name], bundles)
+    load(Prepared.open(folder / "data" / DATA), connect(store_url), lambda users, rows: None)
+    return World(folder, dataset, runs, bundles, store_url)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def scorer_process(bundles: Path, redis_url: str, **settings: object) -> Iterator[httpx.Client]:
+    """A scorer of its own process, as a user starts it; yields a client. `settings` are CTR_ names in lower case.
+
+    Store timeouts are generous by default: a busy machine must not turn a parity test into a degraded answer.
+    """
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
+    values = {"bundles": bundles, "redis_url": redis_url, "port": port, "store_timeout_ms": 5000, "timeout_ms": 30_000} | settings
+    environment |= {f"CTR_{name.upper()}": str(value) for name, value in values.items()}
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            wait_until_live(client, process)
+            yield client
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def wait_until_live(client: httpx.Client, process: "subprocess.Popen[str]", limit_s: float = 90) -> None:
+    """Return once the process answers; fail with what it printed if it ends instead."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise AssertionError(f"the scorer ended with {process.returncode}: {process.communicate()[1]}")
+        try:
+            if client.get("/v2/health/live").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError(f"the scorer does not answer after {limit_s} s")
