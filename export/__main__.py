@@ -106,7 +106,13 @@ def prepare_command(data: Data = "complete_journey", name: Name = None) -> None:
 def _train(dataset: Dataset, model: str, settings: TrainSettings, progress_lines: bool) -> Run:
     if progress_lines:
         return train(dataset, model, settings, lambda *report: print(json.dumps(report), flush=True))
-    columns = (TextColumn(f"train {model}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+    columns = (
+        TextColumn(f"train {model}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("train", total=None, loss="")
         run = train(
@@ -121,7 +127,8 @@ def _evaluate(dataset: Dataset, run: Run, sample: int | None) -> None:
     result = evaluate(dataset, run.model, sample)
     figures = result.figures
     run.note(quality={**figures.__dict__, "sample": result.sample})
-    console.print(f"{run.facts['model']}: AUC {figures.auc:.4f}  GAUC {figures.gauc:.4f}  log loss {figures.log_loss:.4f}  ({result.sample})")
+    shown = f"AUC {figures.auc:.4f}  GAUC {figures.gauc:.4f}  log loss {figures.log_loss:.4f}"
+    console.print(f"{run.facts['model']}: {shown}  ({result.sample})")
 
 
 def _bundle(dataset: Dataset, run: Run, bundles: Path) -> Bundle:

@@ -35,7 +35,8 @@ def search_request(
     """The steps between reading and attending, for one request."""
     cross = cross_with_gap(behaviours, at)
     retrieved = search(candidates, behaviours, cross)
-    return SearchedRequest(candidates, behaviours, retrieved, graph_inputs(candidates, behaviours, cross, retrieved, recent, context))
+    inputs = graph_inputs(candidates, behaviours, cross, retrieved, recent, context)
+    return SearchedRequest(candidates, behaviours, retrieved, inputs)
 
 
 class Batcher:

@@ -36,7 +36,9 @@ def golden_request(dataset: Dataset, run: Run) -> tuple[int, SearchedRequest]:
     requests, model = dataset.requests["test"], run.model
     tables = item_tables(dataset, model)
     search = SEARCHES[model.search_name](model.search_spec, tables)
-    lengths = np.array([len(dataset.history(int(u), int(t))) for u, t in zip(requests.user[:500], requests.at[:500], strict=True)])
+    lengths = np.array(
+        [len(dataset.history(int(u), int(t))) for u, t in zip(requests.user[:500], requests.at[:500], strict=True)]
+    )
     low, high = GOLDEN_BEHAVIOURS
     ordinary = np.flatnonzero((lengths >= low) & (lengths <= high))
     chosen = int(ordinary[0]) if len(ordinary) else int(np.argmax(lengths))
@@ -103,7 +105,8 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
             "calibrated": dataset.facts["calibrated"],
             "quality": facts.get("quality"),
             "training": {name: facts[name] for name in ("settings", "config", "fingerprint", "impressions", "seconds")},
-            "made_with": {name: package_version(name) for name in ("torch", "onnx", "numpy")} | {"python": platform.python_version()},
+            "made_with": {name: package_version(name) for name in ("torch", "onnx", "numpy")}
+            | {"python": platform.python_version()},
         },
     )
     finished = [path.parent for path in sorted(model_folder.glob(f"*/{MANIFEST}"))]

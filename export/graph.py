@@ -3,7 +3,6 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -31,7 +30,9 @@ class _Graph(nn.Module):
         return out
 
 
-def export_graph(model: CTRModel, item_vector: Tensor, inputs: GraphInputs, path: Path) -> tuple[list[TensorSpec], list[TensorSpec]]:
+def export_graph(
+    model: CTRModel, item_vector: Tensor, inputs: GraphInputs, path: Path
+) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """Write the ONNX graph of a model; return its inputs and outputs.
 
     Args:
@@ -60,5 +61,3 @@ def export_graph(model: CTRModel, item_vector: Tensor, inputs: GraphInputs, path
     described = [TensorSpec(name=ITEM_VECTOR, dtype=str(dtypes["float32"]), axes=["N", "D"])]
     described += [TensorSpec(name=name, dtype=str(inputs[name].dtype), axes=list(AXES[name])) for name in names]
     return described, [TensorSpec(name=name, dtype="float32", axes=axes) for name, axes in OUTPUTS]
-
-

@@ -1,6 +1,7 @@
 """Offline figures: AUC, GAUC, log loss."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def gauc(user: NDArray[np.int64], label: Floats, score: Floats) -> float:
     user, label, score = user[order], label[order], score[order]
     bounds = [*np.flatnonzero(np.diff(user, prepend=user[0] - 1)), len(user)]
     total = weight = 0.0
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         shown = label[start:end]
         if 0 < shown.sum() < len(shown):
             total += (end - start) * roc_auc_score(shown, score[start:end])

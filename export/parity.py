@@ -14,9 +14,7 @@ def verify(bundle: Bundle) -> float:
         BundleInvalid: it is above the manifest's tolerance.
     """
     golden, manifest = bundle.golden, bundle.manifest
-    request = search_request(
-        bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context
-    )
+    request = search_request(bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context)
     session = onnxruntime.InferenceSession(bundle.folder / GRAPH, providers=["CPUExecutionProvider"])
     feed = {spec.name: request.inputs[spec.name] for spec in manifest.inputs if spec.name != ITEM_VECTOR}
     (logit,) = session.run(["logit"], {**feed, ITEM_VECTOR: bundle.tables[ITEM_VECTOR]})

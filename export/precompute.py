@@ -24,7 +24,7 @@ def item_tables(dataset: Dataset, model: CTRModel) -> dict[str, NDArray[Any]]:
     """All tables of a model, by name."""
     features = torch.from_numpy(dataset.items.value)
     with torch.no_grad():
-        vectors = torch.cat([model.items(part) for part in features.split(ROWS_AT_ONCE)])
+        vectors = torch.cat([model.items(part) for part in torch.split(features, ROWS_AT_ONCE)])
         return {ITEM_VECTOR: as_array(vectors), **model.search_tables(vectors)}
 
 

@@ -104,7 +104,7 @@ def training_requests(dataset: Dataset, days: int | None) -> Requests:
     return requests.select(np.flatnonzero(requests.at >= dataset.facts["train_end_ts"] - days * DAY_S))
 
 
-class _Module(lightning.LightningModule):
+class _Module(lightning.LightningModule):  # type: ignore[misc]
     """The training step."""
 
     def __init__(self, model: CTRModel, batcher: Batcher, settings: TrainSettings) -> None:
@@ -139,12 +139,12 @@ class _Module(lightning.LightningModule):
         for optimiser in optimisers:
             optimiser.zero_grad()
         self.manual_backward(loss)
-        for optimiser, schedule in zip(optimisers, self.lr_schedulers(), strict=True):  # type: ignore[arg-type]
+        for optimiser, schedule in zip(optimisers, self.lr_schedulers(), strict=True):
             optimiser.step()
             schedule.step()
 
 
-class _Report(Callback):
+class _Report(Callback):  # type: ignore[misc]
     """Tell the caller how far training is."""
 
     def __init__(self, progress: Callable[[int, int, float], None]) -> None:
@@ -158,7 +158,7 @@ def train(
     dataset: Dataset,
     name: str,
     settings: TrainSettings,
-    progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    progress: Callable[[int, int, float], None] = lambda *_: None,
     runs: Path = RUNS,
     **config: Any,
 ) -> Run:

@@ -62,7 +62,7 @@ def demo(days: int = DAYS, sample: int = SAMPLE, load_s: int = LOAD_S) -> dict[s
         _load(prepared, url)
         with _scorer(url) as client:
             _step("4. POST /score: one real user, 500 real candidates, each model")
-            answers = _score(client, prepared)
+            answers = _score(client)
             _step(f"5. locust: {LOAD_USERS} users, {load_s} s a model")
             figures = {name: _load_test(client.url, name, load_s) for name in sorted(MODELS)}
     result = _result(figures, days)
@@ -73,7 +73,13 @@ def demo(days: int = DAYS, sample: int = SAMPLE, load_s: int = LOAD_S) -> dict[s
 
 def _build_models(days: int, sample: int) -> None:
     """Two models at a time, a process and a thread each: a batch is too small to share between threads."""
-    columns = (TextColumn("   {task.description:9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("   {task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bars, ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, len(MODELS)))) as pool:
         jobs = []
         for name in MODELS:
@@ -104,7 +110,7 @@ def _load(prepared: Prepared, url: str) -> None:
     columns = (TextColumn("   trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("trees", total=prepared.rows)
-        load(prepared, connect(url), lambda users, rows: bars.advance(task, rows))
+        load(prepared, connect(url), lambda _, rows: bars.advance(task, rows))
 
 
 @contextmanager
@@ -134,7 +140,7 @@ def _scorer(redis_url: str) -> Iterator[ScorerClient]:
                 process.kill()
 
 
-def _score(client: ScorerClient, prepared: Prepared) -> dict[str, dict[str, Any]]:
+def _score(client: ScorerClient) -> dict[str, dict[str, Any]]:
     request = json.loads(WORKLOAD.read_text())[0]
     answers = {}
     for name in sorted(MODELS):
@@ -175,7 +181,13 @@ def _result(figures: dict[str, dict[str, Any]], days: int) -> dict[str, Any]:
             "auc": round(quality.auc, 4), "gauc": round(quality.gauc, 4), "evaluated_on": quality.sample,
             **load_figures, "version": manifest.version,
         }  # fmt: skip
-    return {"schema": 1, "data": DATA, "machine": machine(), "trained_on": f"last {days} days before the test weeks, one pass", "models": models}
+    return {
+        "schema": 1,
+        "data": DATA,
+        "machine": machine(),
+        "trained_on": f"last {days} days before the test weeks, one pass",
+        "models": models,
+    }
 
 
 def machine() -> str:
@@ -222,4 +234,3 @@ def _run(command: list[str], log: Path) -> None:
         code = subprocess.run(command, stdout=output, stderr=output).returncode
     if code:
         raise DemoFailed(f"{' '.join(command[1:5])}: exit {code}, see {log}\n{log.read_text()[-2000:]}")
-

@@ -17,7 +17,9 @@ from locust import FastHttpUser, constant, events, task
 @events.init_command_line_parser.add_listener
 def _arguments(parser, **_):
     parser.add_argument("--workload", default=os.environ.get("LONGTRAIL_WORKLOAD", "runs/workload.json"), help="requests to send")
-    parser.add_argument("--model", default=os.environ.get("LONGTRAIL_MODEL", ""), help="model to ask for; empty = the server's default")
+    parser.add_argument(
+        "--model", default=os.environ.get("LONGTRAIL_MODEL", ""), help="model to ask for; empty = the server's default"
+    )
     parser.add_argument("--figures", default="", help="write p50, p99, rps and errors to this JSON file at the end")
 
 

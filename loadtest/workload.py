@@ -14,7 +14,9 @@ from store.types import FIRST_KNOWN
 USERS, CANDIDATES, SEED = 200, 500, 11
 
 
-def make_workload(prepared: Prepared, users: int = USERS, candidates: int = CANDIDATES, seed: int = SEED) -> list[dict[str, object]]:
+def make_workload(
+    prepared: Prepared, users: int = USERS, candidates: int = CANDIDATES, seed: int = SEED
+) -> list[dict[str, object]]:
     """Requests of the data set's users, drawn with equal chance, each with items drawn by how often they occur.
 
     Users follow the data: half of them have a history below the median.

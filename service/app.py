@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -104,7 +105,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url)
         app.state.service = service
         bundles = service.scorer.bundles
-        log.info("serving %s of %s", ", ".join(entry.bundle.name for entry in bundles.all) or "no model", bundles.data or "no data")
+        log.info(
+            "serving %s of %s", ", ".join(entry.bundle.name for entry in bundles.all) or "no model", bundles.data or "no data"
+        )
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
         yield
@@ -117,7 +120,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.add_exception_handler(ScorerError, _scorer_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _bug)
-    app.add_middleware(_Counted, app=app)  # type: ignore[arg-type]
+    app.add_middleware(_Counted, app=app)
 
     body = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
 
@@ -206,10 +209,13 @@ async def _scorer_error(request: Request, error: ScorerError) -> Response:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    return problem(request, error.status_code, HTTPStatus(error.status_code).phrase.lower(), str(error.detail), **(error.headers or {}))
+    return problem(
+        request, error.status_code, HTTPStatus(error.status_code).phrase.lower(), str(error.detail), **(error.headers or {})
+    )
 
 
 async def _bug(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return problem(request, 500, "internal error", "the scorer failed; its log says why")
 
 
@@ -251,7 +257,7 @@ _SCORES = {
     "request_id": "r1", "model": "twin", "version": "20260131T120000Z", "scores": [0.031, 0.27],
     "degraded": [], "unknown_items": 0, "behaviours": 10000,
 }  # fmt: skip
-_RESPONSES = {
+_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "One probability per candidate, in order", "content": {"application/json": {"example": _SCORES}}},
     **{
         status: {"description": text, "content": {PROBLEM: {}}}

@@ -15,6 +15,7 @@ from service.request import Call
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import Bundle
+from store.connection import text
 from store.registry import StoredRegistry
 from store.types import FIRST_KNOWN, Behaviours
 
@@ -67,7 +68,7 @@ class StoreReader:
         if time.monotonic() - checked > CHECK_EVERY_S:
             with self._lock:
                 found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
-                registry_id, version = ((value or b"").decode() for value in found)
+                registry_id, version = (text(value or b"") for value in found)
                 self._checked = (time.monotonic(), registry_id, version)
         manifest = bundle.manifest
         if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):

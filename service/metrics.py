@@ -34,7 +34,9 @@ class StageTimer:
         self._entered = now
         if now > self.deadline:
             allowed = (self.deadline - self.started) * 1000
-            raise DeadlineExceeded(f"{self.stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", self.stage)
+            raise DeadlineExceeded(
+                f"{self.stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", self.stage
+            )
         self.stage = stage
 
     def allow(self, timeout_ms: float) -> None:
@@ -59,19 +61,26 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        to = {"registry": self.registry}
-        self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model"], **to)
-        self.duration = Histogram("ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, **to)
-        self.stages = Histogram("ctr_stage_duration_seconds", "Time in each stage of /score.", ["stage"], buckets=BUCKETS, **to)
+        to = self.registry
+        self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model"], registry=to)
+        self.duration = Histogram(
+            "ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, registry=to
+        )
+        self.stages = Histogram(
+            "ctr_stage_duration_seconds", "Time in each stage of /score.", ["stage"], buckets=BUCKETS, registry=to
+        )
         self.candidates = Histogram(
-            "ctr_candidates_per_request", "Candidates.", buckets=(1, 10, 50, 100, 200, 300, 500, 750, 1000), **to
+            "ctr_candidates_per_request", "Candidates.", buckets=(1, 10, 50, 100, 200, 300, 500, 750, 1000), registry=to
         )
         self.behaviours = Histogram(
-            "ctr_behaviours_per_request", "Behaviours searched.", buckets=(0, 10, 50, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5), **to
+            "ctr_behaviours_per_request",
+            "Behaviours searched.",
+            buckets=(0, 10, 50, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5),
+            registry=to,
         )
-        self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], **to)
-        self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], **to)
-        self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", **to)
-        self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", **to)
-        self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], **to)
-        self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], **to)
+        self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], registry=to)
+        self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], registry=to)
+        self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", registry=to)
+        self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", registry=to)
+        self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
+        self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)

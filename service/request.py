@@ -46,7 +46,7 @@ class ScoreRequest(BaseModel):
     )
 
     user_id: Annotated[str, BeforeValidator(_id, json_schema_input_type=int | str)] = Field(
-        description="An int64, or a text of 1 to 128 UTF-8 bytes; 7 and \"7\" are one id."
+        description='An int64, or a text of 1 to 128 UTF-8 bytes; 7 and "7" are one id.'
     )
     item_ids: Annotated[list[str], BeforeValidator(_ids, json_schema_input_type=list[int | str])] = Field(
         min_length=1, description="Candidates, duplicates allowed; scores come in this order."

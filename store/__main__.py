@@ -14,7 +14,7 @@ from rich.table import Table
 
 from store import keys
 from store.behaviour_tree import BehaviourTree
-from store.connection import connect
+from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.load import NotPrepared, Prepared, SchemaMismatch, load, stored_schema
 from store.registry import RegistryMismatch, StoredRegistry
@@ -23,9 +23,7 @@ from store.types import FIRST_KNOWN
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console()
 
-Url = Annotated[
-    str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey URL; empty = the embedded store of --folder.")
-]
+Url = Annotated[str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey URL; empty = the embedded store of --folder.")]
 Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its data.")]
 Data = Annotated[str, typer.Option(help="The data set's name.")]
 DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
@@ -40,7 +38,7 @@ def load_command(
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
         task = progress.add_task("load", total=source.rows)
-        load(source, connect(store_url), lambda users, rows: progress.advance(task, rows))
+        load(source, connect(store_url), lambda _, rows: progress.advance(task, rows))
     console.print(f"{source.rows:,} behaviours of {data} are in the store")
 
 
@@ -80,7 +78,7 @@ def show(
         schema = stored_schema(redis, data)
         if schema is None:
             raise NotPrepared(f"the store holds no data set {data}")
-        names = {int(row): name.decode() for name, row in redis.hgetall(keys.categories(data)).items()}
+        names = {int(row): text(name) for name, row in redis.hgetall(keys.categories(data)).items()}
         tree = BehaviourTree(redis, data, len(schema.cross_features))
         life = tree.read_life(user)
         if not len(life.behaviours):

@@ -57,7 +57,7 @@ class BehaviourTree:
             return self.read_life(user_id, before)
         fields = [keys.NEWEST_FIELD, *(b"%d" % category for category in categories.tolist() if reads == "categories")]
         values = self._redis.hmget(keys.tree(self._data, user_id), fields)
-        blobs = {field: value for field, value in zip(fields, values, strict=True) if value is not None}
+        blobs: Blobs = {field: value for field, value in zip(fields, values, strict=True) if isinstance(value, bytes)}
         read = self._decode(blobs, registry, before)
         if before is not None and self._cuts(blobs.get(keys.NEWEST_FIELD), recent, before):
             return self.read_life(user_id, before)
@@ -75,7 +75,7 @@ class BehaviourTree:
         key = keys.tree(self._data, user_id)
         pipeline.delete(key)
         if len(behaviours):
-            pipeline.hset(key, mapping=encode_tree(behaviours))
+            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
         pipeline.execute()
 
     def write_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
@@ -85,7 +85,7 @@ class BehaviourTree:
         for user_id, behaviours in users:
             key = keys.tree(self._data, user_id)
             pipeline.delete(key)
-            pipeline.hset(key, mapping=encode_tree(behaviours))
+            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
             waiting, rows = waiting + 1, rows + len(behaviours)
             if waiting == 100:
                 pipeline.execute()
@@ -104,7 +104,8 @@ class BehaviourTree:
             yield keys.user_id_of(key.decode())
 
     def _life(self, user_id: str) -> Blobs:
-        return self._redis.hgetall(keys.tree(self._data, user_id))
+        life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]
+        return life
 
     def _cuts(self, newest: bytes | None, recent: int, before: int) -> bool:
         """Whether `before` leaves fewer than `recent` of a list that may not be the whole life."""
@@ -123,7 +124,10 @@ class BehaviourTree:
         for field in sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD):  # a category's own field wins
             try:
                 row, ts, cross = decode(blobs[field], self._cross_features)
-                category = registry.category_of(row) if registry and field == keys.NEWEST_FIELD else np.full(len(row), int(field), np.int32)
+                if registry is not None and field == keys.NEWEST_FIELD:
+                    category = registry.category_of(row)
+                else:
+                    category = np.full(len(row), int(field), np.int32)
             except (BadRecord, ValueError):
                 bad_records += 1
                 continue
@@ -139,11 +143,12 @@ class BehaviourTree:
 def encode_tree(behaviours: Behaviours) -> Blobs:
     """Fields and values of one user's HASH, from behaviours in order."""
     by_category = np.argsort(behaviours.category, kind="stable")
-    row, ts, cross = (array[by_category] for array in (behaviours.row, behaviours.ts, behaviours.cross))
-    categories, starts = np.unique(behaviours.category[by_category], return_index=True)
+    grouped = behaviours.select(by_category)
+    categories, starts = np.unique(grouped.category, return_index=True)
     blobs: Blobs = {}
-    for category, start, end in zip(categories.tolist(), starts, [*starts[1:], len(row)], strict=True):
-        blobs[b"%d" % category] = encode(row[start:end], ts[start:end], cross[start:end])
+    for category, start, end in zip(categories.tolist(), starts, [*starts[1:], len(grouped)], strict=True):
+        leaf = grouped.select(slice(start, end))
+        blobs[b"%d" % category] = encode(leaf.row, leaf.ts, leaf.cross)
     newest = behaviours.select(slice(-NEWEST, None))
     blobs[keys.NEWEST_FIELD] = encode(newest.row, newest.ts, newest.cross)
     return blobs

@@ -77,7 +77,7 @@ class Quality(_Strict):
 class Manifest(_Strict):
     """What a bundle says of itself."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     model: str
     version: str
     data: str

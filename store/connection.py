@@ -22,6 +22,11 @@ def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: f
     return client
 
 
+def text(reply: bytes | str) -> str:
+    """A reply as text. The client library's types leave open which of the two a reply is."""
+    return reply.decode() if isinstance(reply, bytes) else reply
+
+
 def embedded_url(folder: Path) -> str:
     """Where the embedded store of `folder` listens: a socket file inside it."""
     return f"unix://{(folder / 'store.sock').resolve()}"

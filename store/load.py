@@ -7,6 +7,7 @@ in row groups, never all at once.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class Prepared:
                 table = pa.concat_tables([*waiting, file.read_row_group(group, ["user_id", "row", "ts", *cross_names])])
                 users = table["user_id"].combine_chunks()
                 starts = _run_starts(users)
-                for start, end in zip(starts[:-1], starts[1:], strict=True):
+                for start, end in pairwise(starts):
                     yield users[start].as_py(), self._behaviours(table.slice(start, end - start), cross_names)
                 waiting = [table.slice(starts[-1])] if starts else []
         for table in waiting:

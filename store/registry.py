@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from store import keys
+from store.connection import text
 from store.types import FIRST_KNOWN, UNKNOWN, Candidates, Rows
 
 FORMAT = 1
@@ -155,7 +156,7 @@ class StoredRegistry:
     def registry_id(self) -> str | None:
         """Which line of descent the rows in the store belong to; None = no registry yet."""
         value = self._redis.hget(keys.registry_meta(self._data), "registry_id")
-        return value.decode() if value else None
+        return text(value) if value else None
 
     def rows(self) -> int:
         """Rows given out so far, padding and unknown included."""
@@ -200,4 +201,4 @@ class StoredRegistry:
         if not rows:
             return {}
         values = self._redis.hmget(keys.item_ids(self._data), [str(row) for row in rows])
-        return {row: value.decode() for row, value in zip(rows, values, strict=True) if value is not None}
+        return {row: text(value) for row, value in zip(rows, values, strict=True) if value is not None}

@@ -84,6 +84,4 @@ class Schema(BaseModel):
         """Context int32 [F] in the schema's order; the clock's own values where none are given."""
         moment = datetime.fromtimestamp(at, UTC)
         clock = {"hour": moment.hour, "weekday": moment.weekday()}
-        return np.array(
-            [feature.encode(given.get(feature.name, clock.get(feature.name))) for feature in self.context], np.int32
-        )
+        return np.array([feature.encode(given.get(feature.name, clock.get(feature.name))) for feature in self.context], np.int32)

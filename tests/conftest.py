@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from store.connection import connect
 from store.embedded import embedded_store
+from tests.world import build_world
 
 # The same examples in every run; no deadline, because the first call of a kernel compiles it.
 settings.register_profile("longtrail", derandomize=True, deadline=None)
@@ -34,3 +35,9 @@ def redis(store_url):
 def data_name():
     """The name of a data set that no other test uses, so a test owns its keys."""
     return f"t-{uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory, store_url):
+    """Every model trained on real data for a day's impressions, bundled; all behaviours loaded into the session's store."""
+    return build_world(tmp_path_factory.mktemp("world"), store_url)

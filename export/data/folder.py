@@ -68,12 +68,13 @@ def _table(path: Path) -> pd.DataFrame:
     for field in table.schema:
         if pa.types.is_nested(field.type):
             raise DataInvalid(f"{path}: column {field.name}: {field.type}, one value a row is needed")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _check_ids(path: Path, table: pd.DataFrame, column: str) -> None:
     values = table[column]
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_float_dtype(values) and not values.isna().any():
+    if pd.api.types.is_bool_dtype(values) or (pd.api.types.is_float_dtype(values) and not values.isna().any()):
         raise DataInvalid(f"{path}: column {column}, row 0: {values.dtype}, an id is an integer or a text")
     _refuse(path, column, values.isna().to_numpy(), "null id")
     for value in values.unique():

@@ -179,7 +179,8 @@ def _category(value: object) -> str:
 
 def _schema(source: Source, training: NDArray[np.bool_]) -> Schema:
     reserved = {"user_id", "item_id", "category", "ts", "label"}
-    cross, context = [], [ContextFeature(name=name, values=[str(i) for i in range(CLOCK_CONTEXT[name])]) for name in source.context]
+    cross: list[CrossFeature] = []
+    context = [ContextFeature(name=name, values=[str(i) for i in range(CLOCK_CONTEXT[name])]) for name in source.context]
     for column in source.interactions.columns:
         values = source.interactions[column]
         if column.startswith("context_"):
@@ -218,7 +219,7 @@ def _item_features(source: Source, registry: Registry, popularity: NDArray[np.in
     for column in [] if source.items is None else source.items.columns:
         if column in ("item_id", "category"):
             continue
-        codes, seen = pd.factorize(source.items[column].astype("string"), sort=True)  # type: ignore[index]
+        codes, _ = pd.factorize(source.items[column].astype("string"), sort=True)  # type: ignore[index]
         feature = np.full(registry.item_rows, UNKNOWN)
         ids = [canonical_id(v.item() if isinstance(v, np.generic) else v) for v in source.items["item_id"]]  # type: ignore[index]
         rows = np.array([registry.row_of[item_id] for item_id in ids])
@@ -244,7 +245,7 @@ def _requests(
 
 def _fixed_test(test: pd.DataFrame, user_ids: list[str], registry: Registry, schema: Schema) -> Requests:
     codes = {user_id: code for code, user_id in enumerate(user_ids)}
-    user = test["user_id"].astype(str).map(codes).to_numpy(np.int64)
-    row = test["item_id"].astype(str).map(registry.row_of).fillna(UNKNOWN).to_numpy(np.int32)
+    user = np.array([codes[user_id] for user_id in test["user_id"].astype(str)], np.int64)
+    row = np.array([registry.row_of.get(item_id, UNKNOWN) for item_id in test["item_id"].astype(str)], np.int32)
     ts = test["ts"].to_numpy(np.int64)
     return from_impressions(user, ts, row, test["label"].to_numpy(np.float32), _context(schema, test, ts))

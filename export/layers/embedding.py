@@ -25,6 +25,7 @@ class ItemEmbedding(nn.Module):
             for size, width in zip(sizes, feature_widths(len(sizes), total), strict=True)
         )
         for table in self.tables:
+            assert isinstance(table, nn.Embedding)
             nn.init.normal_(table.weight, std=INITIAL_STD)
             with torch.no_grad():
                 table.weight[0].zero_()
@@ -36,6 +37,8 @@ class ItemEmbedding(nn.Module):
 
 class CrossEmbedding(nn.Module):
     """Embeddings of the bucketed features of a behaviour; all features in one table, one after another."""
+
+    starts: Tensor
 
     def __init__(self, sizes: list[int], width: int) -> None:
         super().__init__()

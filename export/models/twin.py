@@ -74,7 +74,7 @@ class TWIN(CTRModel):
         sizes = self.shape.cross_features
         weight = self.bias.projection * self.bias.beta.unsqueeze(-1)  # [H, J, width]
         table = np.zeros((len(sizes), max(sizes), self.config.heads), np.float32)
-        embedded = self.cross.table.weight.split(sizes)
+        embedded = torch.split(self.cross.table.weight, sizes)
         for j, values in enumerate(embedded):
             table[j, : sizes[j]] = as_array(values @ weight[:, j].T)
         return table

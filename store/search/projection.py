@@ -12,7 +12,6 @@ not depend on what else is in the request.
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from store.search.spec import Search, nothing, one_by_one
 from store.search.top_k import ranked
@@ -42,7 +41,7 @@ class ProjectionSearch(Search):
 
 def bias_of(cross_bias: Floats, cross: Rows) -> Floats:
     """Sum of each cross feature's bias: float32 [L, H]."""
-    total = cross_bias[0, cross[:, 0]].copy()
+    total: Floats = cross_bias[0, cross[:, 0]].copy()
     for j in range(1, cross.shape[1]):
         total += cross_bias[j, cross[:, j]]
     return total

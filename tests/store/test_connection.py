@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
-from store.connection import connect, embedded_url
+from store.connection import connect, embedded_url, text
 
 
 @contextmanager
@@ -80,3 +80,7 @@ def test_the_embedded_url_is_a_socket_inside_the_folder():
 def test_a_relative_folder_gives_an_absolute_url(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert embedded_url(Path("store")) == f"unix://{tmp_path.resolve()}/store/store.sock"
+
+
+def test_a_reply_is_read_as_utf_8():
+    assert text("é".encode()) == text("é") == "é"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from store.search import SEARCHES, SearchSpec
 from store.search.spec import nothing, one_by_one
 from store.types import Candidates
-from tests.store.search.kept import kept, make
+from tests.store.search.kept import kept, life_of, make
 
 ITEMS, HEADS, WIDTH, BUCKETS, CATEGORIES = 60, 3, 7, 5, 6
 
@@ -30,8 +30,6 @@ def request_of():
     """A request of C candidates over L behaviours: unknown items among both, candidates more than once."""
 
     def draw(count, length):
-        from tests.store.search.kept import life_of
-
         numbers = np.random.default_rng(1000 * count + length)
         category = np.concatenate([[0, 1], numbers.integers(2, CATEGORIES, ITEMS - 2)])
         candidates = numbers.integers(1, ITEMS, count).astype(np.int32)

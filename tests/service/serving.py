@@ -1,0 +1,45 @@
+"""A scorer inside the test's own process, over real HTTP: for tests that hold a step up or look inside."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.settings import Settings
+
+NOBODY = "redis://127.0.0.1:1"  # a port where no store listens
+
+
+@contextmanager
+def served(bundles: Path, redis_url: str = NOBODY, **settings: object) -> Iterator[tuple[httpx.Client, FastAPI]]:
+    """Run the application in a thread; yields a client and the application. `settings` are fields of Settings."""
+    values = {"store_timeout_ms": 5000, "timeout_ms": 30_000} | settings
+    app = create_app(Settings(bundles=bundles, **values), redis_url)
+    config = uvicorn.Config(app, port=0, loop="asyncio", http="httptools", ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started or not thread.is_alive())
+        (socket,) = server.servers[0].sockets
+        with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
+            yield client, app
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def until(condition, limit_s: float = 60):  # type: ignore[no-untyped-def]
+    """Wait for a condition and return its value; an error if it does not come true."""
+    end = time.monotonic() + limit_s
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"still not so after {limit_s} s")
+        time.sleep(0.01)
+    return value

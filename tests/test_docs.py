@@ -1,0 +1,48 @@
+"""Documents that list things list what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(p for p in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")] if not p.is_relative_to(ROOT / "runs"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_names_every_model_with_its_file():
+    from export.models import list_models
+
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in list_models() if f"`{name}`" not in text] == []
+
+
+def test_the_readme_names_every_target_of_the_makefile():
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    text = (ROOT / "README.md").read_text()
+    assert [target for target in targets if f"make {target}" not in text] == []
+
+
+def test_the_changelog_starts_with_what_is_unreleased():
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+
+
+def test_decisions_are_numbered_one_after_the_other():
+    numbers = [int(n) for n in re.findall(r"^## (\d+)\.", (ROOT / "DECISIONS.md").read_text(), re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_dependency_has_its_reason_written_down():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    names = {re.split(r"[\[><=; ]", name)[0] for name in wanted} - {"longtrail"}
+    text = (ROOT / "DECISIONS.md").read_text()
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
