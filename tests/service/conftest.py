@@ -1,28 +1,17 @@
-"""Fixtures of the service's tests: a trained world with its scorer, and a tiny one that is computed by hand."""
-
-import tempfile
-from pathlib import Path
+"""Fixtures of the service's tests: the trained world's scorer, and a tiny one that is computed by hand."""
 
 import pytest
 
 from service.attend import Graph
 from store.bundle import Bundle
-from store.embedded import embedded_store
 from tests.service.tiny import SEARCH_OF, VERSION, Tiny
-from tests.world import build_world, scorer_process
+from tests.world import scorer_process
 
 
 @pytest.fixture(scope="session")
-def service_world():
-    """Four models trained on real data, bundled, and every behaviour in a store of their own."""
-    with tempfile.TemporaryDirectory(prefix="lt-") as folder, embedded_store(Path(folder) / "store") as url:
-        yield build_world(Path(folder), url)
-
-
-@pytest.fixture(scope="session")
-def scorer(service_world):
-    """A client of one scorer process over the trained world."""
-    with scorer_process(service_world.bundles, service_world.store_url) as client:
+def scorer(world):
+    """A client of one scorer process over the trained world, as a user starts it."""
+    with scorer_process(world.bundles, world.store_url) as client:
         yield client
 
 

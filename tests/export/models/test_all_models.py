@@ -1,0 +1,115 @@
+"""What holds for every model, by listing the registry: a new model is tested by existing."""
+
+import numpy as np
+import pytest
+import torch
+
+from export.models import build, list_models
+from export.models.registry import register
+from store.graph_inputs import stack
+from tests.export.models.synthetic import SHAPE, Small, behaviours, many
+
+CANDIDATES = [5, 9, 12, 5, 33, 1, 20]  # one twice, one unknown
+
+every_model = pytest.mark.parametrize("name", list_models())
+
+
+@every_model
+@pytest.mark.parametrize("length", [0, 1, 7, 300])
+def test_scores_are_finite_for_any_length_of_life(name, length):
+    assert np.isfinite(Small.of(name).logits(CANDIDATES, many(length))).all()
+
+
+@every_model
+def test_gradients_reach_every_parameter(name):
+    small = Small.of(name)
+    model = small.model.train()
+    _, inputs = small.search(CANDIDATES, many(60))
+    rows = torch.arange(40)
+    features = torch.stack([rows, torch.where(rows < 2, rows, rows % 5 + 2)], dim=1)
+    logit, _ = model(model.items(features), {n: torch.from_numpy(inputs[n]) for n in model.input_names})
+    logit.pow(2).sum().backward()
+    without = []
+    for parameter_name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        if gradient is None or not bool((gradient.to_dense() if gradient.is_sparse else gradient).any()):
+            without.append(parameter_name)
+    assert without == []
+
+
+@every_model
+def test_padding_changes_nothing(name):
+    """The same request alone, and beside a longer one in a batch that pads it."""
+    small = Small.of(name)
+    short_retrieved, short = small.search(CANDIDATES[:3], many(4))
+    _, long = small.search(CANDIDATES, many(80))
+    alone, _ = small.forward(short)
+    together, _ = small.forward(stack([short, long]))
+    _, groups, places = long["candidate_row"].shape
+    own = short_retrieved.place.reshape(len(short_retrieved.index), -1)
+    padded = together[0].reshape(groups if groups > len(own) else len(own), -1)[: len(own), : own.shape[1]]
+    assert torch.allclose(padded.flatten(), alone[0], atol=1e-6)
+
+
+@every_model
+def test_a_candidate_does_not_depend_on_those_beside_it(name):
+    small = Small.of(name)
+    together = small.logits(CANDIDATES, many(200))
+    one_by_one = [small.logits([row], many(200))[0] for row in CANDIDATES]
+    assert np.allclose(together, one_by_one, atol=1e-6)
+
+
+@every_model
+def test_another_order_of_candidates_only_reorders_the_scores(name):
+    small = Small.of(name)
+    order = np.random.default_rng(0).permutation(len(CANDIDATES))
+    reordered = small.logits(np.array(CANDIDATES)[order], many(200))
+    assert np.allclose(reordered, small.logits(CANDIDATES, many(200))[order], atol=1e-6)
+
+
+@every_model
+def test_a_candidate_that_stands_twice_gets_one_score(name):
+    logits = Small.of(name).logits(CANDIDATES, many(200))
+    assert logits[0] == pytest.approx(logits[3], abs=1e-6)
+
+
+@every_model
+def test_behaviours_matter(name):
+    small = Small.of(name)
+    liked, other = small.logits([5], behaviours([5] * 8)), small.logits([5], behaviours([9] * 8))
+    assert not np.allclose(liked, other, atol=1e-4)
+
+
+@every_model
+def test_two_runs_give_the_same_bytes(name):
+    first, second = Small.of(name, seed=4), Small.of(name, seed=4)
+    assert first.logits(CANDIDATES, many(90)).tobytes() == second.logits(CANDIDATES, many(90)).tobytes()
+    assert first.model.state_dict().keys() == second.model.state_dict().keys()
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True)
+    )
+
+
+@every_model
+def test_weights_are_zero_on_padding(name):
+    small = Small.of(name)
+    retrieved, inputs = small.search(CANDIDATES, many(6))
+    _, weight = small.forward(inputs)
+    mask = np.repeat(retrieved.mask, len(retrieved.place) // len(retrieved.index), axis=0)
+    assert (weight[0].detach().numpy()[~mask] == 0).all()
+
+
+@every_model
+def test_an_unknown_setting_is_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=r"heeds; known are dim, heads"):
+        build(name, SHAPE, heeds=2)
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="din, eta, sim_hard, twin"):
+        build("dim", SHAPE)
+
+
+def test_a_name_cannot_be_registered_twice():
+    with pytest.raises(ValueError, match="din is registered twice"):
+        register("din")(type(Small.of("eta").model))

@@ -1,0 +1,53 @@
+"""What makes DIN DIN."""
+
+import numpy as np
+import torch
+
+from export.layers.dice import Dice
+from export.models.din import AttentionUnit
+from tests.export.models.synthetic import Small, behaviours, many
+
+
+def test_attention_is_not_normalised():
+    """Two equal behaviours pull twice as hard as one (eq. 3 has no softmax)."""
+    small = Small.of("din")
+    _, once = small.search([5], behaviours([7]))
+    _, twice = small.search([5], behaviours([7, 7]))
+    _, weight = small.forward(once)
+    _, weights = small.forward(twice)
+    assert torch.allclose(weights[0, 0], weight[0, 0].expand(2))
+
+
+def test_the_unit_equals_a_plain_mlp_over_target_behaviour_difference_and_product():
+    torch.manual_seed(0)
+    unit = AttentionUnit(6, (5, 4)).eval()
+    target, item = torch.randn(1, 1, 3, 6), torch.randn(1, 1, 4, 6)
+    q, k = target.unsqueeze(3).expand(-1, -1, -1, 4, -1), item.unsqueeze(2).expand(-1, -1, 3, -1, -1)
+    # any weights for [q, k, q - k, q * k] with the same folded sums
+    wd = torch.randn(5, 6)
+    w = torch.cat([unit.from_target.weight - wd, unit.from_behaviour.weight + wd, wd, unit.from_product.weight], dim=1)
+    hidden = torch.nn.functional.linear(torch.cat([q, k, q - k, q * k], dim=-1), w, unit.from_target.bias)
+    mask = torch.ones(1, 1, 4, dtype=torch.bool)
+    real = mask.unsqueeze(2).expand(1, 1, 3, 4)
+    plain = unit.out(unit.second_dice(unit.second(unit.first_dice(hidden, real)), real)).squeeze(-1)
+    assert torch.allclose(unit(target, item, mask), plain, atol=1e-5)
+
+
+def test_dice_uses_batch_statistics_in_training_and_running_ones_after():
+    dice = Dice(1)
+    s, mask = torch.tensor([[1.0], [3.0], [100.0]]), torch.tensor([True, True, False])
+    with torch.no_grad():
+        dice.train()
+        in_training = dice(s, mask)
+        dice.eval()
+        after = dice(s, mask)
+    p = torch.sigmoid(torch.tensor([[-1.0], [1.0]]))  # mean 2, variance 1 of the two real entries
+    assert torch.allclose(in_training[:2], s[:2] * p, atol=1e-4)
+    assert not torch.allclose(after[:2], in_training[:2])
+    assert torch.allclose(dice.mean, torch.tensor([0.02]))
+
+
+def test_only_the_newest_fifty_are_read():
+    small = Small.of("din")
+    life = many(80)
+    assert np.array_equal(small.logits([5, 8], life), small.logits([5, 8], life.select(slice(30, None))))

@@ -1,0 +1,82 @@
+"""What makes TWIN TWIN."""
+
+import math
+
+import numpy as np
+import torch
+
+from store.graph_inputs import cross_with_gap
+from store.search.projection import bias_of
+from tests.export.models.synthetic import AT, ITEMS, Small, behaviours, many
+
+
+def relevance_by_hand(small, target_row, life):
+    """alpha of eq. 6 for one target, head by head, from the parameters: float [H, L]."""
+    model, config = small.model, small.model.config
+    cross = torch.from_numpy(cross_with_gap(life, AT))
+    embedded = model.cross(cross)  # [L, J, side]
+    rows = []
+    for h in range(config.heads):
+        keys = small.vectors[life.row] @ model.attention.key[h]
+        query = small.vectors[target_row] @ model.attention.query[h]
+        bias = sum(model.bias.beta[h, j] * (embedded[:, j] @ model.bias.projection[h, j]) for j in range(embedded.shape[1]))
+        rows.append(keys @ query / math.sqrt(config.head_dim) + bias)
+    return torch.stack(rows).detach().numpy()
+
+
+def test_the_search_ranks_by_the_relevance_that_the_attention_uses():
+    """GSU and ESU share the formula: the weights of the graph are the softmax of the search's own relevance."""
+    small, life = Small.of("twin", k=60), many(60)
+    _, inputs = small.search([13], life)
+    _, weight = small.forward(inputs)
+    relevance = relevance_by_hand(small, 13, life)
+    expected = np.exp(relevance) / np.exp(relevance).sum(axis=1, keepdims=True)
+    assert np.allclose(weight[0, 0].detach().numpy(), expected.mean(axis=0), atol=1e-5)
+
+
+def test_the_tables_of_the_search_give_that_relevance():
+    small, life = Small.of("twin"), many(60)
+    tables = small.model.search_tables(small.vectors)
+    bias = bias_of(tables["cross_bias"], cross_with_gap(life, AT))
+    scores = np.einsum("hd,lhd->hl", tables["query_projection"][13], tables["key_projection"][life.row]) + bias.T
+    assert np.allclose(scores, relevance_by_hand(small, 13, life), atol=1e-5)
+
+
+def test_the_heads_take_turns_until_k_different_behaviours_are_together():
+    small, life = Small.of("twin", k=10), many(200)
+    retrieved, _ = small.search([13], life)
+    relevance = relevance_by_hand(small, 13, life)
+    ranked = np.argsort(-relevance, axis=1, kind="stable")
+    union: list[int] = []
+    for rank in range(10):
+        for head in range(len(ranked)):
+            if len(union) < 10 and ranked[head, rank] not in union:
+                union.append(int(ranked[head, rank]))
+    assert retrieved.index[0].tolist() == sorted(union)
+
+
+def test_the_cross_projection_is_block_diagonal():
+    """A cross feature's embedding moves the bias through its own weight only."""
+    bias = Small.of("twin").model.bias
+    features, width = bias.projection.shape[1:]
+    with torch.no_grad():
+        for j in range(features):
+            embedded = torch.zeros(features, width)
+            embedded[j] = torch.randn(width)
+            expected = bias.beta[:, j] * (bias.projection[:, j] @ embedded[j])
+            assert torch.allclose(bias(embedded), expected, atol=1e-6)
+
+
+def test_the_target_has_inherent_features_only():
+    """The query is made of the item alone: no cross feature of any behaviour changes it."""
+    small = Small.of("twin")
+    assert small.model.search_tables(small.vectors)["query_projection"].shape == (ITEMS, 4, 4)
+
+
+def test_cross_features_enter_the_search():
+    small = Small.of("twin", k=3)
+    with torch.no_grad():
+        small.model.bias.beta.mul_(100)
+    life = many(100)
+    other = behaviours(life.row, seed=5)  # same items and times, other cross features
+    assert small.search([13], life)[0].index.tolist() != small.search([13], other)[0].index.tolist()

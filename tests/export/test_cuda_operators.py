@@ -1,0 +1,84 @@
+"""Every operator of every exported graph has a CUDA kernel, so that nothing falls back on a GPU.
+
+`cuda_kernels.json` is made from onnxruntime's OperatorKernels.md; `source`, `commit` and
+`onnxruntime` in it say which text that was. An open-ended kernel ("13+") serves a node only when the
+operator's schema is still that of version 13; a closed one ("13-18") any schema in its range.
+"""
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper, shape_inference
+
+from export.models import list_models
+from store.bundle import GRAPH, versions
+
+KERNELS = json.loads(Path(__file__).with_name("cuda_kernels.json").read_text())
+ON_CPU_BY_DESIGN: dict[str, str] = {}  # operator -> why; shapes are computed on the CPU by kernels that the list has
+
+
+def kernels_for(operator: str, schema_version: int) -> list[dict]:
+    return [
+        kernel
+        for kernel in KERNELS["kernels"]
+        if kernel["op"] == operator
+        and (
+            kernel["since"] == schema_version if kernel["until"] is None else kernel["since"] <= schema_version <= kernel["until"]
+        )
+    ]
+
+
+def without_kernel(path: Path) -> list[str]:
+    """Nodes that no row of the list serves, with operator, schema version and types."""
+    model = shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
+    graph, opset = model.graph, {entry.domain: entry.version for entry in model.opset_import}
+    types = {value.name: value.type.tensor_type.elem_type for value in [*graph.input, *graph.output, *graph.value_info]}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    missing = []
+    for node in graph.node:
+        schema = onnx.defs.get_schema(node.op_type, opset[node.domain], node.domain)
+        used: dict[str, str] = {}
+        for formal, name in [*zip(schema.inputs, node.input, strict=False), *zip(schema.outputs, node.output, strict=False)]:
+            if name:
+                used[formal.type_str] = helper.tensor_dtype_to_string(types[name]).removeprefix("TensorProto.").lower()
+        served = any(
+            all(used.get(constraint, allowed[0]) in allowed for constraint, allowed in kernel["types"].items())
+            for kernel in kernels_for(node.op_type, schema.since_version)
+        )
+        if not served and node.op_type not in ON_CPU_BY_DESIGN:
+            missing.append(f"{node.op_type}-{schema.since_version} {used}")
+    return missing
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_operator_of_the_graph_has_a_cuda_kernel(world, name):
+    folder = world.bundles / name
+    assert without_kernel(folder / versions(folder)[-1] / GRAPH) == []
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_graphs_have_no_custom_domain(world, name):
+    folder = world.bundles / name
+    graph = onnx.load(folder / versions(folder)[-1] / GRAPH).graph
+    assert {node.domain for node in graph.node} == {""}
+
+
+def test_an_operator_without_a_kernel_is_noticed(tmp_path):
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Tan", ["x"], ["y"])], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 20)]
+    )
+    onnx.save(model, tmp_path / "tan.onnx")
+    assert without_kernel(tmp_path / "tan.onnx") == ["Tan-7 {'T': 'float'}"]
+
+
+def test_a_type_without_a_kernel_is_noticed(tmp_path):
+    x, k = (helper.make_tensor_value_info(name, onnx.TensorProto.STRING, [1]) for name in "xk")
+    node = helper.make_node("Equal", ["x", "k"], ["b"])
+    b = helper.make_tensor_value_info("b", onnx.TensorProto.BOOL, [1])
+    model = helper.make_model(helper.make_graph([node], "g", [x, k], [b]), opset_imports=[helper.make_opsetid("", 20)])
+    onnx.save(model, tmp_path / "strings.onnx")
+    assert len(without_kernel(tmp_path / "strings.onnx")) == 1

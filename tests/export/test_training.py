@@ -1,0 +1,158 @@
+"""Training, evaluation, bundling: the offline path on own data, from the command line and from code."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from export.__main__ import app, main
+from export.batches import Batcher
+from export.bundle import make_bundle, precompute
+from export.data.prepare import prepare
+from export.evaluate import evaluate, sample_requests, score_requests
+from export.models import build, list_models
+from export.parity import verify
+from export.train import Run, TrainingFailed, TrainSettings, data_shape, train, training_requests
+from store.bundle import ITEM_VECTOR, Bundle, versions
+from store.types import UNKNOWN
+from tests.export.data import own
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    return prepare(str(own.write(folder / "shop")), into=folder / "data")
+
+
+@pytest.fixture(scope="module")
+def run(shop, tmp_path_factory):
+    return train(shop, "twin", TrainSettings(epochs=3), runs=tmp_path_factory.mktemp("runs"))
+
+
+def test_training_learns_what_users_return_to(shop, run):
+    untrained = evaluate(shop, build("twin", data_shape(shop))).figures
+    trained = evaluate(shop, run.model).figures
+    assert trained.auc > 0.7 > untrained.auc + 0.05
+
+
+def test_two_trainings_with_one_seed_leave_the_same_weights(shop, run, tmp_path):
+    again = train(shop, "twin", TrainSettings(epochs=3), runs=tmp_path)
+    weights = run.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in again.model.state_dict().items())
+
+
+def test_a_run_is_opened_as_it_was_left(shop, run):
+    opened = Run.open("shop", "twin", shop, runs=run.folder.parent.parent)
+    assert all(torch.equal(value, run.model.state_dict()[name]) for name, value in opened.model.state_dict().items())
+    assert opened.facts["settings"] == dataclasses.asdict(TrainSettings(epochs=3))
+
+
+def test_a_run_of_other_data_is_refused(shop, run):
+    other = dataclasses.replace(shop, facts=shop.facts | {"fingerprint": "other"})
+    with pytest.raises(TrainingFailed, match="train again"):
+        Run.open("shop", "twin", other, runs=run.folder.parent.parent)
+
+
+def test_a_missing_run_names_the_command_that_makes_it(shop, tmp_path):
+    with pytest.raises(TrainingFailed, match="python -m export train eta --data shop"):
+        Run.open("shop", "eta", shop, runs=tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_leaves_no_run(shop, tmp_path):
+    with pytest.raises(TrainingFailed, match="loss is nan at step"):
+        train(shop, "din", TrainSettings(item_learning_rate=1e30, learning_rate=1e30, epochs=3), runs=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_days_keep_the_last_impressions_of_the_training_split(shop):
+    some = training_requests(shop, days=10)
+    assert 0 < len(some) < len(training_requests(shop, None))
+    assert some.at.min() >= shop.facts["train_end_ts"] - 10 * 86400
+
+
+def test_no_impression_to_train_on_is_an_error(shop, tmp_path):
+    empty = dataclasses.replace(shop, facts=shop.facts | {"train_end_ts": 2_000_000_000})
+    with pytest.raises(TrainingFailed, match="0 training requests"):
+        train(empty, "din", TrainSettings(days=1), runs=tmp_path)
+
+
+def test_training_sees_some_occurrences_as_the_unknown_item(shop):
+    batcher = Batcher(shop, shop.requests["train"], build("din", data_shape(shop)), forget=np.random.default_rng(0))
+    rows = np.concatenate([batcher._read(r)[1].row for r in range(300)])
+    assert (rows == UNKNOWN).mean() == pytest.approx(0.01, abs=0.005)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_batch_scores_requests_as_they_score_alone(shop, name):
+    model = build(name, data_shape(shop)).eval()
+    batcher = Batcher(shop, shop.requests["test"], model)
+    batcher.refresh()
+    with torch.inference_mode():
+        together = batcher.scores(range(6))
+        alone = [batcher.scores([r])[0] for r in range(6)]
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(together, alone, strict=True))
+
+
+def test_a_sample_is_seeded_and_says_what_it_is(shop):
+    requests, described = sample_requests(shop.requests["test"], 5)
+    assert len(requests) == 5
+    assert described == f"5 of {len(shop.requests['test'])} test requests, seed 7"
+    assert (requests.row == sample_requests(shop.requests["test"], 5)[0].row).all()
+
+
+def test_scores_of_an_evaluation_are_probabilities_in_the_order_of_the_requests(shop, run):
+    requests = shop.requests["test"]
+    scores = score_requests(shop, requests, run.model)
+    assert ((scores > 0) & (scores < 1)).all()
+    backwards, first = requests.select(np.arange(len(requests))[::-1]), len(requests.items(0)[0])
+    assert np.allclose(
+        score_requests(shop, backwards, run.model)[-len(requests.items(0)[0]) :], scores[: len(requests.items(0)[0])], atol=1e-6
+    )
+
+
+def test_tables_stand_for_every_row(shop, run):
+    folder = precompute(shop, run)
+    assert sorted(path.stem for path in folder.iterdir()) == ["cross_bias", ITEM_VECTOR, "key_projection", "query_projection"]
+    vectors = np.load(folder / f"{ITEM_VECTOR}.npy")
+    assert vectors.shape == (shop.registry.item_rows, 64)
+    assert (vectors[0] == 0).all()
+
+
+def test_a_bundle_of_own_data_is_what_was_trained_and_the_newest_versions_stay(shop, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.bundle.KEPT_VERSIONS", 1)
+    old, bundle = make_bundle(shop, run, tmp_path), make_bundle(shop, run, tmp_path)
+    assert versions(tmp_path / "twin") == [bundle.manifest.version] > [old.manifest.version]
+    assert verify(bundle) < 1e-5
+    assert bundle.manifest.data == "shop"
+    assert {spec.name for spec in bundle.manifest.inputs} == {ITEM_VECTOR, *run.model.input_names}
+    Bundle(bundle.folder)
+
+    bundle.golden.scores[:] += 0.01
+    with pytest.raises(ValueError, match=r"golden scores differ by 0\.01"):
+        verify(bundle)
+
+
+def test_the_command_line_builds_from_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own.write(tmp_path / "mine")
+    result = CliRunner().invoke(app, ["build", "twin", "--data", "mine", "--name", "my_shop", "--days", "20"])
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(next((tmp_path / "bundles/twin").glob("*/manifest.json")).read_text())
+    assert (manifest["data"], manifest["quality"]["impressions"] > 0) == ("my_shop", True)
+    assert (tmp_path / "runs/models/my_shop/twin/run.json").exists()
+
+
+def test_a_broken_folder_is_one_line_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own.write(tmp_path / "mine", own.interactions().drop(columns="ts"))
+    monkeypatch.setattr("sys.argv", ["export", "train", "twin", "--data", "mine"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    output = capsys.readouterr().err
+    assert "interactions.parquet: column ts is missing" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "runs/data/mine").exists()
