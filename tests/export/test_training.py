@@ -108,9 +108,7 @@ def test_scores_of_an_evaluation_are_probabilities_in_the_order_of_the_requests(
     scores = score_requests(shop, requests, run.model)
     assert ((scores > 0) & (scores < 1)).all()
     backwards, first = requests.select(np.arange(len(requests))[::-1]), len(requests.items(0)[0])
-    assert np.allclose(
-        score_requests(shop, backwards, run.model)[-len(requests.items(0)[0]) :], scores[: len(requests.items(0)[0])], atol=1e-6
-    )
+    assert np.allclose(score_requests(shop, backwards, run.model)[-first:], scores[:first], atol=1e-6)
 
 
 def test_tables_stand_for_every_row(shop, run):

@@ -151,7 +151,9 @@ def test_a_store_that_is_still_loading_answers_an_error(shared_tiny, din):
         client.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the client library calls this error of the server a ConnectionError, and so does `reason`")
+@pytest.mark.xfail(
+    strict=True, reason="the client library calls this error of the server a ConnectionError, and so does `reason`"
+)
 def test_a_store_with_too_many_clients_answers_an_error(shared_tiny, din):
     with server_that_says(b"-ERR max number of clients reached\r\n" * 4) as url:
         client = connect(url, timeout_s=5)
@@ -182,7 +184,11 @@ def test_a_tree_that_is_no_hash_is_an_error(redis, stored, bundle_of):
 
 @pytest.mark.parametrize(
     ("model", "items", "read"),
-    [("din", ["i6"], [100, 200, 300, 400]), ("eta", ["i6"], [100, 200, 300, 400]), ("sim_hard", ["i1", "i2"], [100, 200, 300, 400])],
+    [
+        ("din", ["i6"], [100, 200, 300, 400]),
+        ("eta", ["i6"], [100, 200, 300, 400]),
+        ("sim_hard", ["i1", "i2"], [100, 200, 300, 400]),
+    ],
 )
 def test_the_behaviours_of_a_user_are_read_in_order(redis, stored, bundle_of, model, items, read):
     fetched = fetch(redis, stored, bundle_of(model), items)
@@ -252,7 +258,9 @@ def test_a_field_that_is_no_category_is_left_out_and_told(redis, stored, bundle_
     assert (times(fetched), fetched.degraded) == ([100, 200, 300, 400], ("bad_record",))
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="a field beyond int32 raises OverflowError out of the tree: /score answers 500")
+@pytest.mark.xfail(
+    strict=True, raises=OverflowError, reason="a field beyond int32 raises OverflowError out of the tree: /score answers 500"
+)
 def test_a_field_beyond_every_category_is_left_out_and_told(redis, stored, bundle_of):
     redis.hset(keys.tree(stored.data, USER), "99999999999", redis.hget(keys.tree(stored.data, USER), "2"))
     assert fetch(redis, stored, bundle_of("eta")).degraded == ("bad_record",)

@@ -236,7 +236,9 @@ def test_a_newer_version_for_another_data_set_does_not_hide_the_own_one(two):
     assert opened(two.bundles, data=two.data).get("din").bundle.manifest.version == VERSION
 
 
-@pytest.mark.xfail(strict=True, reason="the data set is chosen by a manifest alone: a bad newest bundle of another one takes all models away")
+@pytest.mark.xfail(
+    strict=True, reason="the data set is chosen by a manifest alone: a bad newest bundle of another one takes all models away"
+)
 def test_a_bad_newest_bundle_of_another_data_set_takes_nothing_away(two):
     alter(Tiny.at(two.bundles, "other").add("eta", NEWER) / GRAPH)
     assert opened(two.bundles).names == ["din", "sim_hard"]

@@ -32,7 +32,16 @@ def refusal(**fields):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b'{"user_id": "u1"', b"user_id=u1", b"{'user_id': 'u1'}", b'{"a": 1,}', b'\xef\xbb\xbf{"a": 1}', b'{"a": "\xff"}'],
+    [
+        b"",
+        b"{",
+        b'{"user_id": "u1"',
+        b"user_id=u1",
+        b"{'user_id': 'u1'}",
+        b'{"a": 1,}',
+        b'\xef\xbb\xbf{"a": 1}',
+        b'{"a": "\xff"}',
+    ],
     ids=["empty", "open", "cut", "form", "single quotes", "comma", "byte order mark", "no UTF-8"],
 )
 def test_a_body_that_is_no_json_is_malformed(body):

@@ -45,14 +45,19 @@ def test_scores_are_float32():
     assert candidate_scores(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).dtype == np.float32
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeWarning, reason="exp overflows below a logit of -88, with a warning; the score is right")
+@pytest.mark.xfail(
+    strict=True, raises=RuntimeWarning, reason="exp overflows below a logit of -88, with a warning; the score is right"
+)
 def test_the_largest_logits_give_scores_without_a_warning():
     scores = candidate_scores(np.array([-1000, 1000], np.float32), np.arange(2, dtype=np.int32), 2)
     assert scores.tolist() == [0, 1]
 
 
 def test_the_heaviest_behaviours_come_first(shared_tiny, din):
-    assert explained(shared_tiny, din, ["i1", "i2"], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]], 3) == [["i2", "i5", "i3"], ["i5", "i2", "i3"]]
+    assert explained(shared_tiny, din, ["i1", "i2"], [[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]], 3) == [
+        ["i2", "i5", "i3"],
+        ["i5", "i2", "i3"],
+    ]
 
 
 def test_no_more_behaviours_are_given_than_asked_for(shared_tiny, din):

@@ -99,7 +99,9 @@ class Tiny:
         row = np.arange(2, 8, dtype=np.int32)
         candidates = Candidates(row, self.registry.category[row])
         history = self.history()
-        retrieved = search_type(SearchSpec.model_validate(spec), tables)(candidates, history, np.zeros((len(history), 2), np.int32))
+        retrieved = search_type(SearchSpec.model_validate(spec), tables)(
+            candidates, history, np.zeros((len(history), 2), np.int32)
+        )
         context = self.schema.encode_context({}, GOLDEN_AT)
         np.savez(
             folder / GOLDEN, candidate_row=row, candidate_category=candidates.category, row=history.row,

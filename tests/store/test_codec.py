@@ -94,6 +94,13 @@ def test_a_blob_truncated_at_any_length_is_refused(length):
         decode(encode(*three_behaviours())[:length], 2)
 
 
+@pytest.mark.parametrize("length", range(HEADER_BYTES))
+def test_a_part_of_an_empty_header_is_refused(length):
+    """Its count and checksum are zeros, as missing bytes would be."""
+    with pytest.raises(BadRecord, match=f"{length} bytes"):
+        decode(b"\xb1\x00\0\0\0\0\0\0"[:length], 0)
+
+
 @given(st.binary(min_size=1, max_size=40))
 def test_bytes_behind_the_records_are_refused(tail):
     with pytest.raises(BadRecord):

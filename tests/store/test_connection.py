@@ -60,6 +60,13 @@ def test_a_silent_store_is_given_up_after_the_time_limit():
     assert len(taken) == 1
 
 
+def test_connecting_and_reading_have_the_same_limit():
+    client = connect("redis://127.0.0.1:1", timeout_s=0.05)
+    limits = client.get_connection_kwargs()
+    client.close()
+    assert (limits["socket_timeout"], limits["socket_connect_timeout"]) == (0.05, 0.05)
+
+
 def test_nothing_is_opened_before_the_first_call():
     connect("redis://127.0.0.1:1").close()
 

@@ -45,7 +45,7 @@ def test_padding_changes_nothing(name):
     _, long = small.search(CANDIDATES, many(80))
     alone, _ = small.forward(short)
     together, _ = small.forward(stack([short, long]))
-    _, groups, places = long["candidate_row"].shape
+    groups = long["candidate_row"].shape[1]
     own = short_retrieved.place.reshape(len(short_retrieved.index), -1)
     padded = together[0].reshape(groups if groups > len(own) else len(own), -1)[: len(own), : own.shape[1]]
     assert torch.allclose(padded.flatten(), alone[0], atol=1e-6)
