@@ -21,17 +21,17 @@ WORKDIR /app
 
 FROM base AS export
 RUN --mount=type=bind,source=locks,target=/locks \
-    pip install --no-deps --require-hashes -r /locks/export.txt
-# The default index has builds with CUDA, gigabytes large; name one with CPU builds to have those.
+    pip install --only-binary :all: --no-deps --require-hashes -r /locks/export.txt
+# The usual build has CUDA inside and takes gigabytes; name an index of CPU builds to have one of those.
 ARG TORCH_INDEX_URL=
 RUN --mount=type=bind,source=locks,target=/locks \
     pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -r /locks/torch.txt
 COPY store store
 COPY export export
-# Mount these to keep what is made; with --user, they may belong to anybody.
+# What is made: mount both to keep it, with --user if they are not uid 10001's.
 RUN install -d -o longtrail -g longtrail runs bundles
 USER longtrail
-CMD ["python", "-m", "export"]
+CMD ["python", "-m", "export", "--help"]
 
 
 FROM base AS serve

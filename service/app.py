@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi_swagger import patch_fastapi
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis import Redis
 from starlette.exceptions import HTTPException
@@ -114,9 +115,12 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service.close()
 
     app = FastAPI(
-        title="longtrail", version=_version(), lifespan=lifespan, docs_url="/docs", redoc_url=None,
+        title="longtrail", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         summary="Click probabilities for one user and many candidate items, from lifelong behaviours.",
     )  # fmt: skip
+    # /docs from this host alone: FastAPI's own page loads scripts from elsewhere
+    patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters={"validatorUrl": None})
     app.add_exception_handler(ScorerError, _scorer_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _bug)

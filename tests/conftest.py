@@ -9,7 +9,6 @@ from hypothesis import settings
 
 from store.connection import connect
 from store.embedded import embedded_store
-from tests.world import build_world
 
 # The same examples in every run; no deadline, because the first call of a kernel compiles it.
 settings.register_profile("longtrail", derandomize=True, deadline=None)
@@ -40,4 +39,6 @@ def data_name():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, store_url):
     """Every model trained on real data for a day's impressions, bundled; all behaviours loaded into the session's store."""
+    from tests.world import build_world  # it brings torch, which most tests do without
+
     return build_world(tmp_path_factory.mktemp("world"), store_url)

@@ -85,7 +85,7 @@ def test_auto_is_cpu_where_there_is_no_cuda(din):
 
 @pytest.mark.skipif(HAS_CUDA, reason="needs an onnxruntime without CUDA")
 def test_cuda_that_is_not_to_be_had_is_refused_with_what_there_is(din):
-    with pytest.raises(BundleInvalid, match="CTR_PROVIDERS=cuda.*CPUExecutionProvider"):
+    with pytest.raises(BundleInvalid, match=r"CTR_PROVIDERS=cuda.*CPUExecutionProvider"):
         Graph(din, "cuda", 1)
 
 

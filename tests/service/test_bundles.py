@@ -57,11 +57,13 @@ DAMAGES = {
     "without a manifest": (lambda folder: (folder / MANIFEST).unlink(), "never finished"),
     "truncated manifest": (lambda folder: truncate(folder / MANIFEST), MANIFEST),
     "another format": (
-        lambda folder: rewrite_manifest(folder, lambda content: content.update(format=2)), "bundle format 2, this version reads 1",
+        lambda folder: rewrite_manifest(folder, lambda content: content.update(format=2)),
+        "bundle format 2, this version reads 1",
     ),
     "no format": (lambda folder: rewrite_manifest(folder, lambda content: content.pop("format")), "bundle format None"),
     "another schema version": (
-        lambda folder: rewrite_manifest(folder, lambda content: content["schema"].update(version="0" * 16)), "schema version 0000",
+        lambda folder: rewrite_manifest(folder, lambda content: content["schema"].update(version="0" * 16)),
+        "schema version 0000",
     ),
     "a field too few": (lambda folder: rewrite_manifest(folder, lambda content: content.pop("base_rate")), "base_rate"),
     "a field too many": (lambda folder: rewrite_manifest(folder, lambda content: content.update(extra=1)), "extra"),

@@ -80,7 +80,7 @@ def test_a_request_that_waited_too_long_names_the_queue(clock):
     timer = StageTimer()
     timer.allow(30)
     clock(0.031)
-    with pytest.raises(DeadlineExceeded, match="^queue: "):
+    with pytest.raises(DeadlineExceeded, match=r"^queue: "):
         timer.enter("request")
 
 

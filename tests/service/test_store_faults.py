@@ -1,9 +1,11 @@
 """A store that is late, dies, hangs and comes back, under a real scorer process: every answer is a 200."""
 
 import re
+import socket
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from store.behaviour_tree import BehaviourTree
 from store.connection import connect
 from store.embedded import answers
 from tests.service.own_store import OwnStore
-from tests.service.serving import until
+from tests.service.serving import served, until
 from tests.service.tiny import HISTORY, ITEMS, USER
 from tests.world import scorer_process
 
@@ -150,9 +152,11 @@ def test_a_store_that_lost_its_data_is_a_store_of_unknown_users(store, client, s
     connection = connect(store.url)
     connection.flushall()
     connection.close()
-    answer = scored(client).json()
-    assert (answer["behaviours"], answer["degraded"]) == (0, [])
-    fill(store, shared_tiny)
+    try:
+        answer = scored(client).json()
+        assert (answer["behaviours"], answer["degraded"]) == (0, [])
+    finally:
+        fill(store, shared_tiny)
     assert scored(client).json()["behaviours"] == len(HISTORY)
 
 
@@ -164,6 +168,38 @@ def test_without_a_url_the_scorer_runs_a_store_of_its_own_and_ends_it(shared_tin
             shared_tiny.fill(url)
             assert until(lambda: scored(client).json()["behaviours"]) == len(HISTORY)
         assert not answers(url)
+
+
+@contextmanager
+def host_that_is_gone():
+    """An address where connections are never answered: a listener whose queue is full drops what comes."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        yield f"redis://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_store_whose_host_is_gone_is_a_timeout(shared_tiny):
+    with host_that_is_gone() as url, served(shared_tiny.bundles, url, model="eta") as (client, _):
+        response = scored(client)
+        assert (response.status_code, response.json()["degraded"]) == (200, ["store_timeout"])
+
+
+@pytest.mark.xfail(
+    strict=True, reason="no breaker: each request waits for its own connection, and those behind it in the queue get 504"
+)
+def test_a_store_whose_host_is_gone_costs_no_answer_under_load(shared_tiny):
+    with (
+        host_that_is_gone() as url,
+        served(shared_tiny.bundles, url, model="eta", store_timeout_ms=8, timeout_ms=250) as (client, _),
+        ThreadPoolExecutor(40) as threads,
+    ):
+        responses = list(threads.map(lambda _: scored(client), range(40)))
+    assert {response.status_code for response in responses} == {200}
 
 
 def degraded(client, reason):
