@@ -51,11 +51,16 @@ class Ranker(FastHttpUser):
     """A ranking tier: one request after the other, each checked."""
 
     wait_time = constant(0)
+    headers = {"content-type": "application/json"}  # noqa: RUF012
+
+    def on_start(self):
+        if key := os.environ.get("CTR_API_KEY"):
+            self.headers = {**self.headers, "authorization": f"Bearer {key}"}
 
     @task
     def score(self):
         body = next(self.environment.bodies)
-        with self.client.post("/score", data=body, headers={"content-type": "application/json"}, catch_response=True) as response:
+        with self.client.post("/score", data=body, headers=self.headers, catch_response=True) as response:
             if response.status_code != 200:
                 response.failure(f"{response.status_code}: {response.text[:200]}")
             elif response.json()["degraded"]:

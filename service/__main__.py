@@ -35,9 +35,14 @@ def main() -> None:
                 access_log=False, timeout_keep_alive=KEEP_ALIVE_S, log_level="warning", server_header=False,
             )  # fmt: skip
     except ValidationError as error:
-        sys.exit("\n".join(f"error: CTR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+        sys.exit("\n".join(f"error: {_setting(fault['loc'])}{fault['msg']}" for fault in error.errors()))
     except (ValueError, StoreUnavailable) as error:
         sys.exit(f"error: {error}")
+
+
+def _setting(loc: tuple[int | str, ...]) -> str:
+    """The setting a fault belongs to, if it is one's."""
+    return f"CTR_{'_'.join(map(str, loc)).upper()}: " if loc else ""
 
 
 if __name__ == "__main__":

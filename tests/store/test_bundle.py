@@ -11,6 +11,7 @@ from store.registry import Registry
 from store.schema import CrossFeature, Schema
 from store.search.hamming import HammingSearch
 from tests.store.events import events_of
+from tests.store.refusals import refusal_of
 
 MODEL, VERSION = "eta", "20260131T120000Z"
 REGISTRY = Registry.build("d", ["i2", "i3", "i4"], ["tea", "milk", "tea"])
@@ -322,10 +323,11 @@ def test_an_empty_table_with_its_true_digest_is_refused_by_name(folder):
 
 
 @pytest.mark.xfail(strict=True, reason="an archive under a table's name has no dtype: AttributeError")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_an_archive_in_place_of_a_table_is_refused_by_name(folder):
     replace(folder, "signature.npy", lambda path: shutil.copy(folder / "golden.npz", path))
-    refused(folder, r"signature\.npy")
+    kind, text = refusal_of(Bundle, folder)
+    assert kind is BundleInvalid, text
+    assert "signature.npy" in text
 
 
 @pytest.mark.xfail(strict=True, reason="a table without axes: IndexError")
@@ -378,8 +380,9 @@ def test_bytes_that_are_no_registry_are_refused_by_name(folder):
 
 def golden_refused(folder, content):
     replace(folder, "golden.npz", content)
-    with pytest.raises(BundleInvalid, match=r"golden\.npz"):
-        _ = Bundle(folder).golden
+    kind, text = refusal_of(lambda: Bundle(folder).golden)
+    assert kind is BundleInvalid, text
+    assert "golden.npz" in text
 
 
 @pytest.mark.parametrize("name", ["candidate_row", "cross", "at", "context", "scores"])
@@ -399,7 +402,7 @@ def test_an_empty_golden_request_is_refused_by_name(folder):
 
 
 @pytest.mark.xfail(strict=True, reason="zipfile.BadZipFile is not caught")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # np.load leaves a path it was given open when the zip is broken
 def test_a_golden_request_with_a_broken_archive_is_refused_by_name(folder):
     golden_refused(folder, lambda path: path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x09\x09")))
 
