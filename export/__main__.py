@@ -151,7 +151,7 @@ def main() -> None:
     try:
         app()
     except (DataInvalid, TrainingFailed, BundleInvalid) as error:
-        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(f"error {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     try:
         app()
     except (DemoFailed, StoreUnavailable, NotPrepared) as error:
-        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(f"error {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 
 

@@ -1,6 +1,7 @@
 """python -m store: load a data set, look at it, run the embedded store."""
 
 import signal
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,16 +17,19 @@ from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
-from store.load import NotPrepared, Prepared, SchemaMismatch, load, stored_schema
-from store.registry import RegistryMismatch, StoredRegistry
+from store.ids import canonical_id
+from store.keys import check_data_name
+from store.load import NotPrepared, Prepared, load, stored_schema
+from store.registry import StoredRegistry
 from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
-console = Console()
+console = Console(markup=False, highlight=False)
 
 Url = Annotated[str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey URL; empty = the embedded store of --folder.")]
 Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its data.")]
-Data = Annotated[str, typer.Option(help="The data set's name.")]
+Data = Annotated[str, typer.Option(help="The data set's name.", callback=check_data_name)]
+User = Annotated[str, typer.Argument(help="The user's id.", callback=canonical_id)]
 DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
 
 
@@ -69,7 +73,7 @@ def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAU
 
 @app.command()
 def show(
-    user: Annotated[str, typer.Argument(help="The user's id.")],
+    user: User,
     data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER, newest: int = 20,
 ) -> None:  # fmt: skip
     """Print a user's tree: categories by size, then the newest behaviours."""
@@ -103,7 +107,7 @@ def show(
 
 @app.command()
 def delete(
-    user: Annotated[str, typer.Argument(help="The user's id.")],
+    user: User,
     data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER,
 ) -> None:  # fmt: skip
     """Remove a user's tree."""
@@ -117,7 +121,10 @@ def embedded(folder: Folder = DEFAULT_FOLDER) -> None:
     """Run the embedded store until interrupted, and print its URL."""
     with embedded_store(folder) as url:
         console.print(f"store: {url}")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
 
 
 def _store(url: str, folder: Path) -> AbstractContextManager[str]:
@@ -132,8 +139,8 @@ def main() -> None:
     """Run the command; errors of ours and of the store are one line, not a traceback."""
     try:
         app()
-    except (NotPrepared, SchemaMismatch, RegistryMismatch, StoreUnavailable, RedisError) as error:
-        console.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
+    except (ValueError, StoreUnavailable, RedisError) as error:
+        console.print(f"error {error}", style="red", soft_wrap=True)
         raise SystemExit(1) from None
 
 

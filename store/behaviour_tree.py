@@ -48,7 +48,7 @@ class BehaviourTree:
 
         Returns:
             the behaviours; the newest `recent` of the user's life are always their end. An unknown
-            user has none. Cost: one round trip, two where `before` cuts into the newest list.
+            user has none. Cost: one round trip, two where the newest list is too short or cut by `before`.
 
         Raises:
             redis.exceptions.RedisError: the store did not answer, or answered an error.
@@ -58,10 +58,9 @@ class BehaviourTree:
         fields = [keys.NEWEST_FIELD, *(b"%d" % category for category in categories.tolist() if reads == "categories")]
         values = self._redis.hmget(keys.tree(self._data, user_id), fields)
         blobs: Blobs = {field: value for field, value in zip(fields, values, strict=True) if isinstance(value, bytes)}
-        read = self._decode(blobs, registry, before)
-        if before is not None and self._cuts(blobs.get(keys.NEWEST_FIELD), recent, before):
+        if self._too_few(blobs.get(keys.NEWEST_FIELD), recent, before):
             return self.read_life(user_id, before)
-        return read
+        return self._decode(blobs, registry, before)
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
@@ -80,12 +79,13 @@ class BehaviourTree:
 
     def write_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
         """Replace the trees of many users, a hundred to a round trip; `written(users, behaviours)` reports."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline = self._redis.pipeline(transaction=True)  # a reader sees the old tree or the new one
         waiting = rows = 0
         for user_id, behaviours in users:
             key = keys.tree(self._data, user_id)
             pipeline.delete(key)
-            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
+            if len(behaviours):
+                pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
             waiting, rows = waiting + 1, rows + len(behaviours)
             if waiting == 100:
                 pipeline.execute()
@@ -107,15 +107,16 @@ class BehaviourTree:
         life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]
         return life
 
-    def _cuts(self, newest: bytes | None, recent: int, before: int) -> bool:
-        """Whether `before` leaves fewer than `recent` of a list that may not be the whole life."""
+    def _too_few(self, newest: bytes | None, recent: int, before: int | None) -> bool:
+        """Whether the newest list gives fewer than `recent`, though the user may have more."""
         if newest is None:
             return False
         try:
             _, ts, _ = decode(newest, self._cross_features)
         except BadRecord:
-            return True
-        return len(ts) >= NEWEST and int(np.count_nonzero(ts < before)) < recent
+            return before is not None  # the whole life holds what the list would have told
+        usable = len(ts) if before is None else int(np.count_nonzero(ts < before))
+        return len(ts) >= NEWEST and usable < recent
 
     def _decode(self, blobs: Blobs, registry: Registry | None, before: int | None) -> Read:
         """One ordered sequence of everything in the blobs, each behaviour once."""
@@ -128,7 +129,7 @@ class BehaviourTree:
                     category = registry.category_of(row)
                 else:
                     category = np.full(len(row), int(field), np.int32)
-            except (BadRecord, ValueError):
+            except (BadRecord, ValueError, OverflowError):
                 bad_records += 1
                 continue
             parts.append(Behaviours(row, category, ts, cross))

@@ -17,12 +17,14 @@ import re
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from store import gaps
+from store.arrays import BadArrays, map_array, read_arrays
 from store.registry import Registry
 from store.schema import Schema
 from store.search import SEARCHES, Search, SearchSpec
@@ -35,6 +37,7 @@ GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
 
+_GOLDEN_ARRAYS = ("candidate_row", "candidate_category", "row", "category", "ts", "cross", "at", "context", "scores")
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z")
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+\.(onnx|npy|npz)$")]
 
@@ -90,13 +93,19 @@ class Manifest(_Strict):
     outputs: list[TensorSpec]
     tables: dict[str, TensorSpec]
     explains: bool  # the graph gives a weight per retrieved behaviour
-    base_rate: float
+    base_rate: float = Field(ge=0, le=1, allow_inf_nan=False)
     calibrated: bool
     tolerance: Tolerance = Tolerance()
     quality: Quality | None = None
     training: dict[str, Any]
     made_with: dict[str, str]
     files: dict[FileName, str]  # sha256 of each
+
+    @model_validator(mode="after")
+    def _one_data_set(self) -> Self:
+        if self.schema_.data != self.data:
+            raise ValueError(f"data {self.data}, the schema is of {self.schema_.data}")
+        return self
 
 
 class Golden(_Strict):
@@ -136,6 +145,10 @@ class Bundle:
         if absent := sorted({ITEM_VECTOR, *search.item_tables, *search.constants} - set(self.tables)):
             raise BundleInvalid(f"{folder / MANIFEST}: tables {', '.join(absent)} are missing")
         self.search: Search = search(self.manifest.search, self.tables)
+        try:
+            self.search.check([gaps.BUCKETS, *(feature.buckets for feature in self.manifest.schema_.cross_features)])
+        except ValueError as error:
+            raise BundleInvalid(f"{folder}: {error}") from error
 
     @property
     def name(self) -> str:
@@ -146,35 +159,40 @@ class Bundle:
     def golden(self) -> Golden:
         """The golden request."""
         try:
-            with np.load(self.folder / GOLDEN, allow_pickle=False) as a:
-                return Golden(
-                    candidates=Candidates(a["candidate_row"], a["candidate_category"]),
-                    behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
-                    at=int(a["at"]), context=a["context"], scores=a["scores"],
-                )  # fmt: skip
-        except (OSError, KeyError, ValueError) as error:
-            raise BundleInvalid(f"{self.folder / GOLDEN}: {error}") from error
+            a = read_arrays(self.folder / GOLDEN, _GOLDEN_ARRAYS)
+            rows = self.manifest.item_rows
+            if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
+                raise BadArrays(f"{self.folder / GOLDEN}: a row beyond item_rows {rows}")
+            return Golden(
+                candidates=Candidates(a["candidate_row"], a["candidate_category"]),
+                behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
+                at=int(a["at"]), context=a["context"], scores=a["scores"],
+            )  # fmt: skip
+        except (BadArrays, TypeError) as error:
+            raise BundleInvalid(str(error)) from error
 
     def _table(self, name: str, spec: TensorSpec) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
         try:
-            table = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise BundleInvalid(f"{path}: {error}") from error
+            table = map_array(path)
+        except BadArrays as error:
+            raise BundleInvalid(str(error)) from error
         if table.dtype != spec.dtype or table.ndim != len(spec.axes):
             raise BundleInvalid(f"{path}: {table.dtype} with {table.ndim} axes, the manifest says {spec.dtype} {spec.axes}")
-        if spec.axes[0] == "N" and len(table) != self.manifest.item_rows:
+        if spec.axes[:1] == ["N"] and len(table) != self.manifest.item_rows:
             raise BundleInvalid(f"{path}: {len(table)} rows, the manifest says item_rows {self.manifest.item_rows}")
         if table.dtype.kind == "f" and not np.isfinite(table).all():
             raise BundleInvalid(f"{path}: holds NaN or infinity")
-        return np.asarray(table)  # a view of the mapping: pages are shared between processes
+        return table
 
     def _registry(self) -> Registry:
         try:
             registry = Registry.load(self.folder / REGISTRY)
-        except ValueError as error:
+        except BadArrays as error:
             raise BundleInvalid(str(error)) from error
         manifest = self.manifest
+        if registry.data != manifest.data:
+            raise BundleInvalid(f"{self.folder / REGISTRY}: of data set {registry.data}, the manifest says {manifest.data}")
         if (registry.registry_id, registry.item_rows) != (manifest.registry_id, manifest.item_rows):
             raise BundleInvalid(
                 f"{self.folder / REGISTRY}: registry {registry.registry_id} with {registry.item_rows} rows, "

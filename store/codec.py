@@ -18,6 +18,7 @@ from store.types import Bytes, Rows, Seconds
 
 VERSION = 0xB1
 HEADER_BYTES = 8
+MAX_ROW = 2**31 - 1
 
 
 class BadRecord(ValueError):
@@ -63,4 +64,6 @@ def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
     if zlib.crc32(body) != int.from_bytes(blob[4:8], "little"):
         raise BadRecord("checksum differs")
     records = np.frombuffer(body, dtype)
+    if count and int(records["row"].max()) > MAX_ROW:
+        raise BadRecord(f"row {records['row'].max()}, the largest is {MAX_ROW}")
     return records["row"].astype(np.int32), records["ts"].astype(np.int64), records["cross"]

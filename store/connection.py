@@ -1,7 +1,5 @@
 """Connections to the store: one place for time limits and retries."""
 
-from pathlib import Path
-
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -25,8 +23,3 @@ def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: f
 def text(reply: bytes | str) -> str:
     """A reply as text. The client library's types leave open which of the two a reply is."""
     return reply.decode() if isinstance(reply, bytes) else reply
-
-
-def embedded_url(folder: Path) -> str:
-    """Where the embedded store of `folder` listens: a socket file inside it."""
-    return f"unix://{(folder / 'store.sock').resolve()}"

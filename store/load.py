@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redis import Redis
 
 from store import keys
+from store.arrays import BadArrays
 from store.behaviour_tree import BehaviourTree
 from store.registry import Registry, StoredRegistry
 from store.schema import Schema
@@ -49,14 +50,36 @@ class Prepared:
         try:
             schema = Schema.model_validate_json((folder / SCHEMA_FILE).read_bytes())
             registry = Registry.load(folder / REGISTRY_FILE)
-        except (OSError, ValidationError, ValueError) as error:
+            columns = pq.read_schema(folder / BEHAVIOURS_FILE).names
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise NotPrepared(f"{folder / SCHEMA_FILE}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        except pa.ArrowInvalid as error:
+            raise NotPrepared(f"{folder / BEHAVIOURS_FILE}: {error}") from error
+        except (OSError, BadArrays) as error:
             raise NotPrepared(f"{folder}: not a prepared data set ({error})") from error
-        if not (folder / BEHAVIOURS_FILE).is_file():
-            raise NotPrepared(f"{folder / BEHAVIOURS_FILE}: missing")
+        needed = ["user_id", "row", "ts", *(feature.name for feature in schema.cross_features)]
+        if absent := [name for name in needed if name not in columns]:
+            raise NotPrepared(f"{folder / BEHAVIOURS_FILE}: column {', '.join(absent)} is missing")
+        if registry.data != schema.data:
+            raise NotPrepared(f"{folder}: the schema is of {schema.data}, the registry of {registry.data}")
         return Prepared(folder, schema, registry)
 
     def users(self) -> Iterator[tuple[str, Behaviours]]:
-        """Each user's behaviours, in order, one row group of the file in memory at a time."""
+        """Each user's behaviours, in order, one row group of the file in memory at a time.
+
+        Raises:
+            NotPrepared: the file is not sorted by user: a user in two places would lose the first.
+        """
+        last = None
+        for user_id, behaviours in self._runs():
+            if last is not None and user_id <= last:
+                raise NotPrepared(f"{self.folder / BEHAVIOURS_FILE}: not sorted by user_id: {user_id!r} after {last!r}")
+            last = user_id
+            yield user_id, behaviours
+
+    def _runs(self) -> Iterator[tuple[str, Behaviours]]:
+        """Runs of rows of one user."""
         cross_names = [feature.name for feature in self.schema.cross_features]
         waiting: list[pa.Table] = []  # the last user of a row group may go on in the next
         with pq.ParquetFile(self.folder / BEHAVIOURS_FILE) as file:
@@ -111,15 +134,14 @@ class SchemaMismatch(ValueError):
 
 def store_schema(redis: Redis, schema: Schema) -> None:
     """Put the schema into the store, once."""
+    redis.set(keys.schema(schema.data), schema.model_dump_json(), nx=True)
     stored = stored_schema(redis, schema.data)
-    if stored is None:
-        redis.set(keys.schema(schema.data), schema.model_dump_json())
-        redis.hset(keys.registry_meta(schema.data), "schema_version", schema.version)
-    elif stored.version != schema.version:
+    if stored is None or stored.version != schema.version:
         raise SchemaMismatch(
-            f"the store holds schema {stored.version} of {schema.data}, the data set has {schema.version}: "
+            f"the store holds schema {stored and stored.version} of {schema.data}, the data set has {schema.version}: "
             "records made with one cannot be read with the other; load into an empty store"
         )
+    redis.hset(keys.registry_meta(schema.data), "schema_version", schema.version)
 
 
 def stored_schema(redis: Redis, data: str) -> Schema | None:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from store import keys
+from store.arrays import BadArrays, read_arrays
 from store.connection import text
 from store.types import FIRST_KNOWN, UNKNOWN, Candidates, Rows
 
 FORMAT = 1
+_ARRAYS = ("format", "data", "registry_id", "category", "id_bytes", "id_ends", "name_bytes", "name_ends")
 
 
 class RegistryMismatch(ValueError):
@@ -69,7 +71,13 @@ class Registry:
 
     @staticmethod
     def build(data: str, ids: list[str], categories: list[str]) -> "Registry":
-        """Number items and categories in the order given; `categories[i]` belongs to `ids[i]`."""
+        """Number items and categories in the order given; `categories[i]` belongs to `ids[i]`.
+
+        Raises:
+            ValueError: an id stands twice, or the two lists differ in length.
+        """
+        if len(set(ids)) != len(ids) or len(ids) != len(categories):
+            raise ValueError(f"{len(ids)} ids, {len(set(ids))} different ones, {len(categories)} categories")
         names = list(dict.fromkeys(categories))
         rows = {name: row for row, name in enumerate(names, FIRST_KNOWN)}
         category = np.array([0, UNKNOWN, *(rows[name] for name in categories)], np.int32)
@@ -91,20 +99,20 @@ class Registry:
         """Read a snapshot.
 
         Raises:
-            ValueError: not a snapshot, another format, or arrays that contradict each other.
+            BadArrays: not a snapshot, another format, or arrays that contradict each other.
         """
+        arrays = read_arrays(path, _ARRAYS)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if int(arrays["format"]) != FORMAT:
-                    raise ValueError(f"{path}: registry format {int(arrays['format'])}, this version reads {FORMAT}")
-                ids = _unpack(arrays["id_bytes"], arrays["id_ends"])
-                names = _unpack(arrays["name_bytes"], arrays["name_ends"])
-                category = arrays["category"].astype(np.int32)
-                data, registry_id = (bytes(arrays[name]).decode() for name in ("data", "registry_id"))
-        except (OSError, KeyError, EOFError) as error:
-            raise ValueError(f"{path}: not a registry snapshot ({error})") from error
-        if len(category) != len(ids) + FIRST_KNOWN or (len(category) and int(category.max()) >= len(names) + FIRST_KNOWN):
-            raise ValueError(f"{path}: {len(ids)} ids, {len(category)} categories, {len(names)} names do not fit")
+            if arrays["format"] != FORMAT:
+                raise ValueError(f"registry format {arrays['format']}, this version reads {FORMAT}")
+            ids = _unpack(arrays["id_bytes"], arrays["id_ends"])
+            names = _unpack(arrays["name_bytes"], arrays["name_ends"])
+            category = arrays["category"].astype(np.int32)
+            data, registry_id = (bytes(arrays[name]).decode() for name in ("data", "registry_id"))
+            if len(category) != len(ids) + FIRST_KNOWN or not 0 <= category.min() <= category.max() < len(names) + FIRST_KNOWN:
+                raise ValueError(f"{len(ids)} ids, {len(category)} categories and {len(names)} names do not fit")
+        except (ValueError, TypeError, IndexError) as error:
+            raise BadArrays(f"{path}: {error}") from error
         return Registry(data, ids, category, names, registry_id)
 
 
@@ -116,6 +124,8 @@ def _pack(texts: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 def _unpack(packed: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[str]:
     data = packed.tobytes()
+    if len(ends) and (int(ends[-1]) != len(data) or ends[0] < 0 or (np.diff(ends) < 0).any()):
+        raise ValueError(f"texts end at {ends[-1]}, there are {len(data)} bytes")
     starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
     return [data[start:end].decode() for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 

@@ -7,12 +7,13 @@ would mean one thing to the loader and another to the model.
 import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from store.keys import check_data_name
 from store.types import PADDING, UNKNOWN, Bytes
 
 MAX_EDGES = 253  # bucket numbers 1..254 fit a byte beside 0 = missing
@@ -25,6 +26,12 @@ class CrossFeature(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     edges: Annotated[list[float], Field(max_length=MAX_EDGES)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if not (np.isfinite(self.edges).all() and (np.diff(self.edges) > 0).all()):
+            raise ValueError(f"edges of {self.name}: finite and ascending numbers are needed")
+        return self
 
     @property
     def buckets(self) -> int:
@@ -52,6 +59,8 @@ class ContextFeature(BaseModel):
         """Position of the value; absent (None) = 0, one never seen = 1."""
         if value is None:
             return PADDING
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 13.0 is 13: JSON writers differ
         try:
             return self.values.index(str(value)) + 2
         except ValueError:
@@ -69,7 +78,11 @@ class Schema(BaseModel):
     version: str = ""
 
     @model_validator(mode="after")
-    def _sign(self) -> "Schema":
+    def _sign(self) -> Self:
+        check_data_name(self.data)
+        names = [feature.name for feature in self.cross_features] + self.context_names
+        if len(set(names)) != len(names):
+            raise ValueError(f"a feature stands twice in {names}")
         digest = hashlib.sha256(self.model_dump_json(exclude={"version"}).encode()).hexdigest()[:16]
         if self.version not in ("", digest):
             raise ValueError(f"schema version {self.version} does not match its content ({digest})")

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 
@@ -64,26 +66,28 @@ def scorer_process(bundles: Path, redis_url: str, **settings: object) -> Iterato
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
     values = {"bundles": bundles, "redis_url": redis_url, "port": port, "store_timeout_ms": 5000, "timeout_ms": 30_000} | settings
     environment |= {f"CTR_{name.upper()}": str(value) for name, value in values.items()}
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_until_live(client, process)
-            yield client
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill, and hold the scorer up
+        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
         try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                wait_until_live(client, process, log)
+                yield client
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def wait_until_live(client: httpx.Client, process: "subprocess.Popen[str]", limit_s: float = 90) -> None:
-    """Return once the process answers; fail with what it printed if it ends instead."""
+def wait_until_live(client: httpx.Client, process: "subprocess.Popen[bytes]", log: TextIO, limit_s: float = 90) -> None:
+    """Return once the process answers; fail with what it logged if it ends instead."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise AssertionError(f"the scorer ended with {process.returncode}: {process.communicate()[1]}")
+            log.seek(0)
+            raise AssertionError(f"the scorer ended with {process.returncode}: {log.read()}")
         try:
             if client.get("/v2/health/live").status_code == 200:
                 return

@@ -27,7 +27,7 @@ from store.registry import Registry
 from store.schema import CLOCK_CONTEXT, ContextFeature, CrossFeature, Schema
 from store.types import FIRST_KNOWN, PADDING, UNKNOWN, Rows
 
-FORMAT = 1  # of the prepared folder
+FORMAT = 2  # of the prepared folder
 DATA_FOLDER = Path("runs/data")
 READERS = {complete_journey.NAME: complete_journey.read}
 
@@ -84,6 +84,8 @@ def _fingerprint(source: Source) -> str:
 def _write(source: Source, target: Path, fingerprint: str) -> None:
     rows = source.interactions
     user_ids, user = _codes(rows["user_id"])
+    by_id = np.argsort(np.array(user_ids, dtype=object), kind="stable")  # the loader needs them sorted
+    user_ids, user = [user_ids[code] for code in by_id], np.argsort(by_id)[user]
     registry, row = _registry(source)
     ts = rows["ts"].to_numpy().astype(np.int64)
     training = ts < source.train_end_ts

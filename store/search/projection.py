@@ -11,10 +11,9 @@ not depend on what else is in the request.
 """
 
 import numpy as np
-from numba import njit
 
 from store.search.spec import Search, nothing, one_by_one
-from store.search.top_k import ranked
+from store.search.top_k import union_of_heads
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
 
@@ -28,6 +27,14 @@ class ProjectionSearch(Search):
     key_projection: Floats
     query_projection: Floats
     cross_bias: Floats
+
+    def check(self, buckets: list[int]) -> None:
+        key, query, bias = self.key_projection, self.query_projection, self.cross_bias
+        if key.shape != query.shape or key.ndim != 3:
+            raise ValueError(f"key_projection {key.shape}, query_projection {query.shape}: [N, H, d_k] both")
+        needed = (len(buckets), max(buckets), key.shape[1])
+        if bias.ndim != 3 or bias.shape[0] != needed[0] or bias.shape[1] < needed[1] or bias.shape[2] != needed[2]:
+            raise ValueError(f"cross_bias {bias.shape}, the schema and the heads need {needed}")
 
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         if not len(behaviours):
@@ -45,44 +52,3 @@ def bias_of(cross_bias: Floats, cross: Rows) -> Floats:
     for j in range(1, cross.shape[1]):
         total += cross_bias[j, cross[:, j]]
     return total
-
-
-@njit(cache=True, nogil=True)
-def union_of_heads(query: Floats, key: Floats, bias: Floats, k: int) -> Rows:
-    """Round-robin union of the heads' ranked lists: int32 [C, k], ascending in each row.
-
-    Args:
-        query: float32 [C, H, d_k]; key: float32 [H, d_k, L]; bias: float32 [H, L]; k: 1..L.
-    """
-    heads, width, length = key.shape
-    out = np.empty((len(query), k), np.int32)
-    relevance = np.empty(length, np.float32)
-    scratch, keys = np.empty(length, np.int32), np.empty(length, np.uint64)
-    best = np.empty((heads, k), np.int32)
-    seen = np.full(length, -1, np.int32)  # the candidate that took this behaviour last
-    for c in range(len(query)):
-        for h in range(heads):
-            relevance[:] = bias[h]
-            d = 0
-            while d + 4 <= width:  # four at a time: the relevances are loaded and stored a quarter as often
-                q0, q1, q2, q3 = query[c, h, d], query[c, h, d + 1], query[c, h, d + 2], query[c, h, d + 3]
-                k0, k1, k2, k3 = key[h, d], key[h, d + 1], key[h, d + 2], key[h, d + 3]
-                for i in range(length):
-                    relevance[i] += (q0 * k0[i] + q1 * k1[i]) + (q2 * k2[i] + q3 * k3[i])
-                d += 4
-            while d < width:
-                q0, k0 = query[c, h, d], key[h, d]
-                for i in range(length):
-                    relevance[i] += q0 * k0[i]
-                d += 1
-            ranked(relevance, k, scratch, keys, best[h])
-        taken = 0
-        for rank in range(k):
-            for h in range(heads):
-                i = best[h, rank]
-                if taken < k and seen[i] != c:
-                    seen[i] = c
-                    out[c, taken] = i
-                    taken += 1
-        out[c] = np.sort(out[c])
-    return out

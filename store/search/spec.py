@@ -34,6 +34,13 @@ class Search(ABC):
         for name in (*self.item_tables, *self.constants):
             setattr(self, name, tables[name])
 
+    def check(self, buckets: list[int]) -> None:  # noqa: B027  (most searches have nothing to check)
+        """Whether the tables fit each other and the buckets of the cross features, the gap's first.
+
+        Raises:
+            ValueError: they do not; the kernels would read beyond them.
+        """
+
     @abstractmethod
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         """Search for all candidates of one request.

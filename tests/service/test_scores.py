@@ -9,6 +9,7 @@ from service.scores import ScoreResponse, candidate_scores, respond
 from service.search import Searched, search
 from store.bundle import Bundle
 from store.types import Behaviours, Retrieved
+from tests.service.tiny import sign_again
 
 
 def answer(tiny, bundle, item_ids, weight, explain, retrieved=None, fetched=None):
@@ -107,6 +108,12 @@ def test_a_behaviour_newer_than_the_bundle_has_the_id_that_the_store_gave(shared
 def test_a_model_that_does_not_explain_has_null(shared_tiny, tiny):
     bundle = Bundle(tiny.add("din", explains=False))
     assert answer(shared_tiny, bundle, ["i1"], None, 3).explanations is None
+
+
+def test_weights_that_the_manifest_does_not_vouch_for_explain_nothing(shared_tiny, tiny):
+    folder = tiny.add("din")
+    sign_again(folder, explains=False)
+    assert answer(shared_tiny, Bundle(folder), ["i1"], [[0.2, 0.5, 0.3]], 3).explanations is None
 
 
 def test_nothing_is_explained_unasked(shared_tiny, din):

@@ -1,13 +1,12 @@
 import socket
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as StoreConnectionError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
-from store.connection import connect, embedded_url, text
+from store.connection import connect, text
 
 
 @contextmanager
@@ -78,15 +77,6 @@ def test_one_client_serves_many_threads(redis, data_name):
     for thread in threads:
         thread.join()
     assert redis.getdel(data_name) == b"8"
-
-
-def test_the_embedded_url_is_a_socket_inside_the_folder():
-    assert embedded_url(Path("/data/store")) == "unix:///data/store/store.sock"
-
-
-def test_a_relative_folder_gives_an_absolute_url(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert embedded_url(Path("store")) == f"unix://{tmp_path.resolve()}/store/store.sock"
 
 
 def test_a_reply_is_read_as_utf_8():

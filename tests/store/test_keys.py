@@ -49,7 +49,6 @@ def test_all_keys_of_a_user_are_on_one_node_of_a_cluster(user_id):
     assert len(slots) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the registry's four keys have no common hash tag: its script is refused by a cluster")
 def test_the_keys_of_the_registry_script_are_on_one_node_of_a_cluster():
     script_keys = [keys.item_rows("data"), keys.item_ids("data"), keys.categories("data"), keys.registry_meta("data")]
     assert len({key_slot(key.encode()) for key in script_keys}) == 1

@@ -133,13 +133,11 @@ def test_the_url_may_come_from_the_environment(loaded, data_name, store_url):
 MARKUP = "texts of the data are printed as the terminal library's markup"
 
 
-@pytest.mark.xfail(strict=True, reason=MARKUP)
 @pytest.mark.parametrize("user", ["[bold]", "[/bold]", "a [b] c"])
 def test_a_user_that_looks_like_markup_is_shown_as_it_is(loaded, user):
     assert f"user {user}: no behaviours" in loaded("show", user)
 
 
-@pytest.mark.xfail(strict=True, reason=MARKUP)
 @pytest.mark.parametrize("item", [("[i2]", "tea"), ("i2", "[/tea]")])
 def test_an_item_that_looks_like_markup_is_shown_as_it_is(prepare, command, item):
     prepared = prepare(EVENTS[:1], items=[item])
@@ -174,14 +172,12 @@ def test_a_store_that_is_not_there_is_one_line(error_of):
     assert output.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a URL without a scheme is a ValueError, which the command does not catch")
 def test_a_url_that_is_none_is_one_line(error_of):
     output = error_of("stats", url="localhost:6379")
     assert output.startswith("error")
     assert output.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the message holds the four lines of a pydantic error")
 def test_a_changed_schema_is_one_line(prepare, error_of):
     folder = prepare(EVENTS).folder
     content = json.loads((folder / SCHEMA_FILE).read_text())
@@ -191,7 +187,6 @@ def test_a_changed_schema_is_one_line(prepare, error_of):
     assert output.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, reason=MARKUP)
 def test_a_message_keeps_its_brackets(error_of, tmp_path):
     folder = tmp_path / "[sets]"
     assert "[sets]" in error_of("load", "--prepared", str(folder))
