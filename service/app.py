@@ -15,14 +15,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi_swagger import patch_fastapi
+from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis import Redis
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import BodyTooLarge, Overloaded, ScorerError, Unauthorised, UnsupportedMedia
+from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, ScorerError, Unauthorised, UnsupportedMedia
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest, parse
@@ -58,7 +60,7 @@ class Service:
         self.in_flight += 1
         self.metrics.in_flight.set(self.in_flight)
         try:
-            body = await read_body(request, self.settings.max_body_bytes)
+            body = await self._read(request)
             given = request.headers.get("x-request-id", "")
             loop = asyncio.get_running_loop()
             content, request_id = await loop.run_in_executor(self.threads, self._answer, body, given, timer, request)
@@ -67,6 +69,14 @@ class Service:
             self.metrics.in_flight.set(self.in_flight)
         headers = {"x-request-id": request_id, "server-timing": timer.header()}
         return Response(content, headers=headers, media_type="application/json")
+
+    async def _read(self, request: Request) -> bytes:
+        """The body, within the time limit: a caller that stops sending must not hold its slot."""
+        try:
+            async with asyncio.timeout(self.settings.timeout_ms / 1000):
+                return await read_body(request, self.settings.max_body_bytes)
+        except TimeoutError:
+            raise DeadlineExceeded(f"queue: no whole body after {self.settings.timeout_ms:g} ms", "queue") from None
 
     def _answer(self, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, str]:
         """Runs in a thread: bytes to bytes."""
@@ -119,10 +129,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         swagger_ui_oauth2_redirect_url=None,
         summary="Click probabilities for one user and many candidate items, from lifelong behaviours.",
     )  # fmt: skip
-    # /docs from this host alone: FastAPI's own page loads scripts from elsewhere
-    patch_fastapi(app, redirect_from_root_to_docs=False, swagger_ui_parameters={"validatorUrl": None})
     app.add_exception_handler(ScorerError, _scorer_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(ClientDisconnect, _gone)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(_Counted, app=app)
 
@@ -148,6 +157,17 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         bundles: Bundles = app.state.service.scorer.bundles
         response.status_code = HTTPStatus.OK if bundles.names else HTTPStatus.SERVICE_UNAVAILABLE
         return {"ready": bool(bundles.names), "models": bundles.names}
+
+    # FastAPI's own page loads its parts from other hosts; these are a package's
+    app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json", title="longtrail", swagger_ui_parameters={"validatorUrl": None},
+            swagger_js_url="swagger/swagger-ui-bundle.js", swagger_css_url="swagger/swagger-ui.css",
+            swagger_favicon_url="swagger/favicon-32x32.png",
+        )  # fmt: skip
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:
@@ -198,12 +218,15 @@ def request_id_of(given: str) -> str:
 
 
 def problem(request: Request, status: int, title: str, detail: str, field: str | None = None, **headers: str) -> Response:
-    """An error as RFC 9457 has it."""
+    """An error as RFC 9457 has it; on /v2 as the Open Inference Protocol does."""
+    request_id = getattr(request.state, "request_id", None) or request_id_of(request.headers.get("x-request-id", ""))
+    headers = {"x-request-id": request_id, **headers}
+    if request.url.path == "/v2" or request.url.path.startswith("/v2/"):  # as that protocol's clients read it
+        return Response(json.dumps({"error": detail}), status, headers, "application/json")
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if field:
         content["field"] = field
-    request_id = getattr(request.state, "request_id", None) or request_id_of(request.headers.get("x-request-id", ""))
-    return Response(json.dumps(content), status, {"x-request-id": request_id, **headers}, PROBLEM)
+    return Response(json.dumps(content), status, headers, PROBLEM)
 
 
 async def _scorer_error(request: Request, error: ScorerError) -> Response:
@@ -216,6 +239,11 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     return problem(
         request, error.status_code, HTTPStatus(error.status_code).phrase.lower(), str(error.detail), **(error.headers or {})
     )
+
+
+async def _gone(_request: Request, _error: ClientDisconnect) -> Response:
+    """The caller hung up: nobody reads this, but the counters do."""
+    return Response(status_code=499)
 
 
 async def _bug(request: Request, error: Exception) -> Response:

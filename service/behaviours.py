@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as StoreUnreachable
 from redis.exceptions import TimeoutError as StoreTooSlow
 
+from service.breaker import Breaker
 from service.request import Call
 from store import keys
 from store.behaviour_tree import BehaviourTree
@@ -44,12 +45,15 @@ class StoreReader:
         self._redis, self._data = redis, data
         self._checked = (0.0, "", "")  # when, registry_id, schema version
         self._lock = threading.Lock()
+        self._breaker = Breaker()
 
     def fetch(self, call: Call, bundle: Bundle) -> Fetched:
         """Read the user's behaviours; on any fault of the store none, with the reason."""
         schema = bundle.manifest.schema_
         cross_features = len(schema.cross_features)
-        tree = BehaviourTree(self._redis, self._data, cross_features)
+        tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
+        if not self._breaker.allows():
+            return Fetched(Behaviours.empty(cross_features), ("store_down",))
         search = bundle.search
         categories = np.unique(call.candidates.category)
         recent = max(bundle.manifest.recent, search.k if search.reads == "newest" else 0)
@@ -60,7 +64,16 @@ class StoreReader:
             )
             item_ids = self._ids_beyond(read.behaviours, bundle) if call.explain else {}
         except RedisError as error:
-            return Fetched(Behaviours.empty(cross_features), (reason(error),))
+            why = reason(error)
+            if why == "store_error":
+                self._breaker.succeeded()
+            else:
+                self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
+            return Fetched(Behaviours.empty(cross_features), (why,))
+        except BaseException:
+            self._breaker.succeeded()  # a fault of ours says nothing of the store
+            raise
+        self._breaker.succeeded()
         return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids)
 
     def _check(self, bundle: Bundle) -> None:
@@ -87,6 +100,5 @@ def reason(error: RedisError) -> str:
     """The word for a fault of the store, as `degraded` has it."""
     if isinstance(error, StoreTooSlow):
         return "store_timeout"
-    if isinstance(error, StoreUnreachable) and not isinstance(error, AuthenticationError | BusyLoadingError):
-        return "store_down"
-    return "store_error"
+    answered = isinstance(error, AuthenticationError | BusyLoadingError) or "max number of clients" in str(error)
+    return "store_down" if isinstance(error, StoreUnreachable) and not answered else "store_error"

@@ -34,30 +34,31 @@ class Bundles:
         """Load the newest good version of every model of one data set. Nothing here raises for a bad bundle.
 
         Args:
-            data: the data set to serve; empty = the newest bundle's.
+            data: the data set to serve; empty = that of the newest good bundle.
         """
         self.refused: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
         self._default = default_model
         self._loaded: dict[str, LoadedBundle] = {}
-        self.data = data or _newest_data(folder)
-        for model_folder in sorted(path for path in folder.glob("*") if path.is_dir()):
-            for version in reversed(versions(model_folder)):
-                try:
-                    manifest = read_manifest(model_folder / version)
-                    if manifest.data != self.data:
-                        self.skipped[f"{manifest.model}:{version}"] = f"data set {manifest.data}, this scorer serves {self.data}"
-                        continue
-                    loaded = load(model_folder / version, providers, threads)
-                except BundleInvalid as error:
-                    log.error("bundle refused: %s", error)
-                    metrics.model_loads.labels("refused").inc()
-                    self.refused[f"{model_folder.name}:{version}"] = str(error)
+        self.data = data
+        for version, model in _newest_first(folder):
+            if model in self._loaded:
+                continue
+            try:
+                manifest = read_manifest(folder / model / version)
+                if manifest.data != (self.data or manifest.data):
+                    self.skipped[f"{model}:{version}"] = f"data set {manifest.data}, this scorer serves {self.data}"
                     continue
-                metrics.model_loads.labels("ok").inc()
-                metrics.model_info.labels(model_folder.name, version, loaded.graph.device).set(1)
-                self._loaded[model_folder.name] = loaded
-                break
+                loaded = load(folder / model / version, providers, threads)
+            except BundleInvalid as error:
+                log.error("bundle refused: %s", error)
+                metrics.model_loads.labels("refused").inc()
+                self.refused[f"{model}:{version}"] = str(error)
+                continue
+            metrics.model_loads.labels("ok").inc()
+            metrics.model_info.labels(model, version, loaded.graph.device).set(1)
+            self._loaded[model] = loaded
+            self.data = manifest.data
 
     @property
     def names(self) -> list[str]:
@@ -97,6 +98,7 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     """
     bundle = Bundle(folder)
     graph = Graph(bundle, providers, threads)
+    bundle.registry.row_of  # noqa: B018  (made on first use: here, not in the first request)
     golden, tolerance = bundle.golden, getattr(bundle.manifest.tolerance, graph.device)
     call = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0)
     searched = search(call, golden.behaviours, bundle)
@@ -111,14 +113,7 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     return LoadedBundle(bundle, graph)
 
 
-def _newest_data(folder: Path) -> str:
-    """The data set of the newest bundle that has a readable manifest; empty = there is none."""
-    newest, data = "", ""
-    for path in folder.glob("*/*/manifest.json"):
-        try:
-            manifest = read_manifest(path.parent)
-        except BundleInvalid:
-            continue
-        if manifest.version > newest:
-            newest, data = manifest.version, manifest.data
-    return data
+def _newest_first(folder: Path) -> list[tuple[str, str]]:
+    """(version, model) of every bundle folder, newest first."""
+    models = [path for path in folder.glob("*") if path.is_dir()]
+    return sorted(((version, path.name) for path in models for version in versions(path)), reverse=True)

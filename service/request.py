@@ -49,7 +49,9 @@ class ScoreRequest(BaseModel):
         description='An int64, or a text of 1 to 128 UTF-8 bytes; 7 and "7" are one id.'
     )
     item_ids: Annotated[list[str], BeforeValidator(_ids, json_schema_input_type=list[int | str])] = Field(
-        min_length=1, description="Candidates, duplicates allowed; scores come in this order."
+        min_length=1,
+        description="Candidates, duplicates allowed; scores come in this order.",
+        json_schema_extra={"minItems": 1},
     )
     model: str | None = Field(None, description="A name, or name:version.")
     timeout_ms: float | None = Field(None, gt=0, description="Shortens the server's own limit.")
@@ -110,7 +112,7 @@ def understand(request: ScoreRequest, bundle: Bundle) -> Call:
         at=at,
         before=request.at,
         context=schema.encode_context(request.context, at),
-        explain=request.explain,
+        explain=request.explain if bundle.manifest.explains else 0,
         unknown_items=int((candidates.row == UNKNOWN).sum()),
     )
 
@@ -130,9 +132,13 @@ def _first(error: ValidationError) -> InvalidRequest:
     value, limits = fault.get("input"), fault.get("ctx", {})
     if "actual_length" in limits:
         value = limits["actual_length"]
+    elif "max_length" in limits and isinstance(value, str):
+        value = len(value)
     bound = next((limits[name] for name in ("le", "ge", "gt", "lt", "max_length", "min_length") if name in limits), None)
     if bound is not None and isinstance(value, int | float):
         hint = " (milliseconds?)" if field == "at" and value > MAX_TS else ""
         return InvalidRequest(f"{field}: {value}, limit {bound}{hint}", field)
     message = str(fault["msg"]).removeprefix("Value error, ")
+    if type(value) in (int, float):
+        message = f"{value}: {message}"
     return InvalidRequest(f"{field}{message}" if message.startswith("[") else f"{field}: {message}", field)

@@ -46,7 +46,7 @@ def candidate_scores(logit: Floats, place: Rows, candidates: int) -> Floats:
     """Probabilities float32 [C] from logits float32 [P]: `place` says which candidate stands where."""
     real = place >= 0
     scores = np.empty(candidates, np.float32)
-    scores[place[real]] = 1 / (1 + np.exp(-logit[real], dtype=np.float32))
+    scores[place[real]] = np.exp(-np.logaddexp(np.float32(0), -logit[real]))  # the sigmoid, without overflow
     return scores
 
 

@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Environment variables with the prefix CTR_; units are in the names."""
 
-    model_config = SettingsConfigDict(env_prefix="CTR_", extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
@@ -51,4 +50,5 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     known = {f"CTR_{name.upper()}" for name in Settings.model_fields}
     if unknown := sorted(name for name in environment if name.startswith("CTR_") and name not in known):
         raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return Settings()
+    given = {name.removeprefix("CTR_").lower(): value for name, value in environment.items() if name in known}
+    return Settings.model_validate(given)

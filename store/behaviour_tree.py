@@ -33,8 +33,10 @@ class Read:
 class BehaviourTree:
     """Trees of one data set."""
 
-    def __init__(self, redis: Redis, data: str, cross_features: int) -> None:
+    def __init__(self, redis: Redis, data: str, cross_features: int, buckets: list[int] | None = None) -> None:
+        """`buckets`: how many values each cross feature can have; a record beyond them is a bad one. None = not checked."""
         self._redis, self._data, self._cross_features = redis, data, cross_features
+        self._buckets = None if buckets is None else np.array(buckets)
 
     def read(self, user_id: str, reads: Reads, categories: Rows, recent: int, registry: Registry, before: int | None) -> Read:
         """Behaviours of a user that a search needs, in order.
@@ -125,6 +127,8 @@ class BehaviourTree:
         for field in sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD):  # a category's own field wins
             try:
                 row, ts, cross = decode(blobs[field], self._cross_features)
+                if self._buckets is not None and (cross >= self._buckets).any():
+                    raise BadRecord("a bucket that the schema does not have")
                 if registry is not None and field == keys.NEWEST_FIELD:
                     category = registry.category_of(row)
                 else:

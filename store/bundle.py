@@ -161,6 +161,8 @@ class Bundle:
         try:
             a = read_arrays(self.folder / GOLDEN, _GOLDEN_ARRAYS)
             rows = self.manifest.item_rows
+            if len(a["candidate_row"]) != len(a["scores"]):
+                raise BadArrays(f"{self.folder / GOLDEN}: {len(a['candidate_row'])} candidates, {len(a['scores'])} scores")
             if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
                 raise BadArrays(f"{self.folder / GOLDEN}: a row beyond item_rows {rows}")
             return Golden(

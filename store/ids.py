@@ -35,5 +35,7 @@ def canonical_id(value: object) -> str:
 
 
 def _kind(value: object) -> str:
+    if type(value) is float and value.is_integer() and abs(value) >= INT64_MAX:
+        return "an integer beyond int64"  # JSON readers give those as floats
     names = {bool: "a boolean", float: "a fraction", type(None): "null", list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)

@@ -151,9 +151,6 @@ def test_a_store_that_is_still_loading_answers_an_error(shared_tiny, din):
         client.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the client library calls this error of the server a ConnectionError, and so does `reason`"
-)
 def test_a_store_with_too_many_clients_answers_an_error(shared_tiny, din):
     with server_that_says(b"-ERR max number of clients reached\r\n" * 4) as url:
         client = connect(url, timeout_s=5)
@@ -258,15 +255,11 @@ def test_a_field_that_is_no_category_is_left_out_and_told(redis, stored, bundle_
     assert (times(fetched), fetched.degraded) == ([100, 200, 300, 400], ("bad_record",))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OverflowError, reason="a field beyond int32 raises OverflowError out of the tree: /score answers 500"
-)
 def test_a_field_beyond_every_category_is_left_out_and_told(redis, stored, bundle_of):
     redis.hset(keys.tree(stored.data, USER), "99999999999", redis.hget(keys.tree(stored.data, USER), "2"))
     assert fetch(redis, stored, bundle_of("eta")).degraded == ("bad_record",)
 
 
-@pytest.mark.xfail(strict=True, reason="rows are read as int32: 2^31 and above turn negative and reach the tables as such")
 @pytest.mark.parametrize("row", [2**31, 2**32 - 1])
 def test_a_row_that_no_registry_gives_is_left_out_and_told(redis, stored, bundle_of, row):
     value = encode(np.array([row], np.int64), np.array([500]), np.ones((1, 1), np.uint8))

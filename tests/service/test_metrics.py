@@ -237,9 +237,6 @@ def test_two_scorers_of_one_process_count_apart(shared_tiny):
         assert sample(other, "ctr_requests_total", code="200", model="din", route="/score") == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a caller that hangs up while sending its body is counted as code 500, with a traceback in the log"
-)
 def test_a_caller_that_hangs_up_is_no_error_of_ours(fresh):
     with socket.create_connection((fresh.base_url.host, fresh.base_url.port)) as caller:
         caller.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")

@@ -76,7 +76,6 @@ def test_explanations_are_of_the_candidate_they_stand_at(pipeline):
     assert response.explanations[-1] == []
 
 
-@pytest.mark.xfail(strict=True, reason="the weights are asked of the graph whatever the manifest says: /score answers 500")
 def test_a_model_that_does_not_explain_scores_when_explanations_are_asked_for(tiny, redis):
     tiny.add("din", explains=False)
     pipeline = Scorer(Bundles(tiny.bundles, "", "", "cpu", 1, Metrics()), StoreReader(redis, tiny.data))

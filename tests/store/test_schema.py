@@ -15,6 +15,8 @@ HOUR = ContextFeature(name="hour", values=[str(hour) for hour in range(24)])
 WEEKDAY = ContextFeature(name="weekday", values=[str(day) for day in range(7)])
 STORE = ContextFeature(name="store", values=["north", "south"])
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
 
 def schema(**changes):
     return Schema(**{"data": "d", "cross_features": [PRICE], "context": [STORE], **changes})
@@ -48,7 +50,10 @@ def test_one_edge_more_is_refused():
         CrossFeature(name="finer", edges=list(range(MAX_EDGES + 1)))
 
 
-@given(st.lists(st.floats(), max_size=20), st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20, unique=True).map(sorted))
+@given(
+    st.lists(st.floats(), max_size=20),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=20, unique=True).map(sorted),
+)
 def test_a_bucket_is_one_more_than_the_edges_not_above_the_value(values, edges):
     slow = [0 if np.isnan(value) else 1 + sum(edge <= value for edge in edges) for value in values]
     assert CrossFeature(name="x", edges=edges).encode(np.array(values, np.float64)).tolist() == slow
