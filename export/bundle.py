@@ -13,7 +13,19 @@ from export.data.dataset import Dataset
 from export.graph import export_graph
 from export.precompute import item_tables, write_tables
 from export.train import Run
-from store.bundle import GOLDEN, GRAPH, ITEM_VECTOR, MANIFEST, REGISTRY, Bundle, TensorSpec, new_version, write_manifest
+from store.bundle import (
+    GOLDEN,
+    GRAPH,
+    ITEM_VECTOR,
+    MANIFEST,
+    REGISTRY,
+    Bundle,
+    TensorSpec,
+    new_version,
+    read_manifest,
+    write_manifest,
+)
+from store.graph_inputs import scores_of
 from store.search import SEARCHES
 from store.types import FIRST_KNOWN, Candidates
 
@@ -56,14 +68,11 @@ def torch_scores(run: Run, request: SearchedRequest, item_vector: torch.Tensor) 
     inputs = {name: torch.from_numpy(request.inputs[name]) for name in run.model.input_names}
     with torch.inference_mode():
         logit, _ = run.model(item_vector, inputs)
-    place = request.retrieved.place
-    scores = np.empty(len(request.candidates.row), np.float32)
-    scores[place[place >= 0]] = torch.sigmoid(logit[0]).numpy()[place >= 0]
-    return scores
+    return scores_of(logit[0].numpy(), request.retrieved.place, len(request.candidates.row))
 
 
 def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
-    """Write a new version of a model and open it again, which verifies it. Old versions beyond five go.
+    """Write a new version of a model and open it again, which verifies it. Old versions of the data set beyond five go.
 
     A folder without manifest is what an interruption leaves; it is never served.
     """
@@ -110,6 +119,7 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
         },
     )
     finished = [path.parent for path in sorted(model_folder.glob(f"*/{MANIFEST}"))]
-    for old in finished[:-KEPT_VERSIONS]:
+    own = [old for old in finished if read_manifest(old).data == dataset.schema.data]
+    for old in own[:-KEPT_VERSIONS]:
         shutil.rmtree(old)
     return Bundle(folder)

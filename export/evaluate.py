@@ -26,15 +26,15 @@ class Evaluation:
     sample: str
 
 
-def sample_requests(requests: Requests, size: int | None) -> tuple[Requests, str]:
+def sample_requests(requests: Requests, size: int | None, split: str = "test") -> tuple[Requests, str]:
     """All requests, or a seeded sample of `size`, and how to call it in a report."""
     if size is None or size >= len(requests):
-        return requests, f"all {len(requests):,} test requests"
+        return requests, f"all {len(requests):,} {split} requests"
     chosen = np.sort(np.random.default_rng(SEED).choice(len(requests), size, replace=False))
-    return requests.select(chosen), f"{size:,} of {len(requests):,} test requests, seed {SEED}"
+    return requests.select(chosen), f"{size:,} of {len(requests):,} {split} requests, seed {SEED}"
 
 
-def score_requests(dataset: Dataset, requests: Requests, model: CTRModel, title: str = "evaluate") -> Floats:
+def score_requests(dataset: Dataset, requests: Requests, model: CTRModel) -> Floats:
     """Probabilities float32 [impressions], in the order of `requests`."""
     batcher = Batcher(dataset, requests, model)
     model.eval()
@@ -42,16 +42,16 @@ def score_requests(dataset: Dataset, requests: Requests, model: CTRModel, title:
     scores = np.zeros(len(requests.row), np.float32)
     starts = range(0, len(requests), REQUESTS_A_BATCH)
     with torch.inference_mode():
-        for first in track(starts, title, console=Console(stderr=True)):
+        for first in track(starts, "evaluate", console=Console(stderr=True)):
             chosen = range(first, min(first + REQUESTS_A_BATCH, len(requests)))
             for request, result in zip(chosen, batcher.scores(chosen), strict=True):
                 scores[requests.start[request] : requests.start[request + 1]] = result
     return scores
 
 
-def evaluate(dataset: Dataset, model: CTRModel, sample: int | None = None) -> Evaluation:
-    """Figures on the test impressions, or on a seeded sample of the test requests."""
-    requests, described = sample_requests(dataset.requests["test"], sample)
+def evaluate(dataset: Dataset, model: CTRModel, sample: int | None = None, split: str = "test") -> Evaluation:
+    """Figures on the impressions of a split, or on a seeded sample of its requests."""
+    requests, described = sample_requests(dataset.requests[split], sample, split)
     scores = score_requests(dataset, requests, model)
     user = np.repeat(requests.user, np.diff(requests.start))
     return Evaluation(figures(user, requests.label, scores), described)

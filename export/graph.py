@@ -3,14 +3,17 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim
 
 from export.models.contract import CTRModel
-from store.bundle import ITEM_VECTOR, TensorSpec
+from store.bundle import ITEM_VECTOR, BundleInvalid, TensorSpec
 from store.graph_inputs import AXES, GraphInputs
 from store.search import SEARCHES
 
@@ -36,7 +39,7 @@ def export_graph(
     """Write the ONNX graph of a model; return its inputs and outputs.
 
     Args:
-        inputs: a real request, at least two candidates and behaviours long, to trace with.
+        inputs: a real request to trace with.
 
     U is 1 in the graph; G and S are free as the search deals them, K, R and N always.
     """
@@ -47,7 +50,11 @@ def export_graph(
     shapes = [{0: free["N"]}] + [
         {axis: free[letter] for axis, letter in enumerate(AXES[name]) if letter in free and letter not in fixed} for name in names
     ]
-    arguments = (item_vector, *(torch.from_numpy(inputs[name]) for name in names))
+    # an axis of size 1 would be taken for a constant: the tracing request has at least 2 on every free one
+    arguments = (
+        item_vector,
+        *(torch.from_numpy(_at_least_two(inputs[name], shape)) for name, shape in zip(names, shapes[1:], strict=True)),
+    )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
@@ -57,7 +64,25 @@ def export_graph(
             dynamic_shapes=(shapes[0], tuple(shapes[1:])),
         )  # fmt: skip
     onnx.checker.check_model(path, full_check=True)
-    dtypes = {"float32": item_vector.numpy().dtype}
-    described = [TensorSpec(name=ITEM_VECTOR, dtype=str(dtypes["float32"]), axes=["N", "D"])]
+    _check_free(path, [ITEM_VECTOR, *names], shapes)
+    described = [TensorSpec(name=ITEM_VECTOR, dtype="float32", axes=["N", "D"])]
     described += [TensorSpec(name=name, dtype=str(inputs[name].dtype), axes=list(AXES[name])) for name in names]
     return described, [TensorSpec(name=name, dtype="float32", axes=axes) for name, axes in OUTPUTS]
+
+
+def _at_least_two(array: NDArray[Any], shape: dict[int, Any]) -> NDArray[Any]:
+    """Widened by padding to at least 2 along its free axes."""
+    return np.pad(array, [(0, max(2 - size, 0) if axis in shape else 0) for axis, size in enumerate(array.shape)])
+
+
+def _check_free(path: Path, names: list[str], shapes: list[dict[int, Any]]) -> None:
+    """Whether the axes that should be free are so in the graph.
+
+    Raises:
+        BundleInvalid: the exporter fixed one; the graph would fail on requests of another size.
+    """
+    found = {value.name: value.type.tensor_type.shape.dim for value in onnx.load(path).graph.input}
+    for name, shape in zip(names, shapes, strict=True):
+        for axis in shape:
+            if not found[name][axis].dim_param:
+                raise BundleInvalid(f"{path}: axis {axis} of {name} is fixed at {found[name][axis].dim_value}, it must be free")

@@ -39,11 +39,11 @@ def gauc(user: NDArray[np.int64], label: Floats, score: Floats) -> float:
 
 
 def figures(user: NDArray[np.int64], label: Floats, score: Floats) -> Figures:
-    """All figures of scored impressions; `score` holds probabilities."""
+    """All figures of scored impressions; `score` holds probabilities. NaN where there is only one label."""
     return Figures(
-        auc=float(roc_auc_score(label, score)),
+        auc=float(roc_auc_score(label, score)) if 0 < label.sum() < len(label) else float("nan"),
         gauc=gauc(user, label, score),
-        log_loss=float(log_loss(label, np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7))),
+        log_loss=float(log_loss(label, np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7), labels=[0, 1])),
         impressions=len(label),
         users=len(np.unique(user)),
     )

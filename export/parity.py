@@ -5,6 +5,7 @@ import onnxruntime
 
 from export.batches import search_request
 from store.bundle import GRAPH, ITEM_VECTOR, Bundle, BundleInvalid
+from store.graph_inputs import scores_of
 
 
 def verify(bundle: Bundle) -> float:
@@ -18,9 +19,7 @@ def verify(bundle: Bundle) -> float:
     session = onnxruntime.InferenceSession(bundle.folder / GRAPH, providers=["CPUExecutionProvider"])
     feed = {spec.name: request.inputs[spec.name] for spec in manifest.inputs if spec.name != ITEM_VECTOR}
     (logit,) = session.run(["logit"], {**feed, ITEM_VECTOR: bundle.tables[ITEM_VECTOR]})
-    place = request.retrieved.place
-    scores = np.empty(len(golden.scores), np.float32)
-    scores[place[place >= 0]] = 1 / (1 + np.exp(-logit[0][place >= 0]))
+    scores = scores_of(logit[0], request.retrieved.place, len(golden.scores))
     difference = float(np.abs(scores - golden.scores).max())
     if not difference <= manifest.tolerance.cpu:
         raise BundleInvalid(f"{bundle.folder}: golden scores differ by {difference:.2g}, tolerance {manifest.tolerance.cpu:.2g}")

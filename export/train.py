@@ -50,6 +50,7 @@ class TrainSettings:
     learning_rate: float = 1e-3
     item_learning_rate: float = 3e-3
     seed: int = 0
+    tune: bool = False  # stop before the validation split, so that settings are never chosen on the test
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,12 @@ def data_shape(dataset: Dataset) -> DataShape:
     )
 
 
-def training_requests(dataset: Dataset, days: int | None) -> Requests:
-    """The training split, or its last days."""
+def training_requests(dataset: Dataset, days: int | None, tune: bool = False) -> Requests:
+    """The training split, or its last days; with `tune` only what is before the validation split."""
     requests = dataset.requests["train"]
-    if days is None:
-        return requests
-    return requests.select(np.flatnonzero(requests.at >= dataset.facts["train_end_ts"] - days * DAY_S))
+    end = dataset.facts["validation_ts" if tune else "train_end_ts"]
+    start = 0 if days is None else end - days * DAY_S
+    return requests.select(np.flatnonzero((requests.at >= start) & (requests.at < end)))
 
 
 class _Module(lightning.LightningModule):  # type: ignore[misc]
@@ -171,7 +172,7 @@ def train(
     Raises:
         TrainingFailed: no impressions to train on, or the loss is not finite.
     """
-    requests = training_requests(dataset, settings.days)
+    requests = training_requests(dataset, settings.days, settings.tune)
     if not len(requests) or not 0 < requests.label.mean() < 1:
         raise TrainingFailed(f"{dataset.schema.data}: {len(requests)} training requests, both labels are needed")
     lightning.seed_everything(settings.seed, verbose=False)

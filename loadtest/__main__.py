@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from redis.exceptions import RedisError
 from rich.console import Console
 
 from loadtest.demo import DAYS, LOAD_S, SAMPLE, DemoFailed, demo
 from loadtest.workload import CANDIDATES, USERS, make_workload, write_workload
 from store.embedded import StoreUnavailable
-from store.load import NotPrepared, Prepared
+from store.load import Prepared
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
@@ -41,7 +42,7 @@ def main() -> None:
     """Run the command; errors of ours are one line, not a traceback."""
     try:
         app()
-    except (DemoFailed, StoreUnavailable, NotPrepared) as error:
+    except (DemoFailed, StoreUnavailable, ValueError, RedisError) as error:
         console.print(f"error {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 

@@ -28,8 +28,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn hands the signal on: the store must end too
     try:
         settings = read_settings()
-        with nullcontext(settings.redis_url) if settings.redis_url else embedded_store(settings.store_folder) as redis_url:
-            log.info("store: %s", "CTR_REDIS_URL" if settings.redis_url else redis_url)
+        given = settings.redis_url
+        with nullcontext(given) if given else embedded_store(settings.store_folder, borrow=False) as redis_url:
+            log.info("store: %s", "CTR_REDIS_URL" if given else redis_url)
             uvicorn.run(
                 create_app(settings, redis_url), host=settings.host, port=settings.port, loop="uvloop", http="httptools",
                 access_log=False, timeout_keep_alive=KEEP_ALIVE_S, log_level="warning", server_header=False,

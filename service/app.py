@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -35,6 +34,7 @@ from store.connection import connect
 log = logging.getLogger("longtrail")
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+VERSION = "0.1.0"  # as in pyproject.toml, a test compares
 PROBLEM = "application/problem+json"
 
 
@@ -125,7 +125,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service.close()
 
     app = FastAPI(
-        title="longtrail", version=_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="longtrail", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
         summary="Click probabilities for one user and many candidate items, from lifelong behaviours.",
     )  # fmt: skip
@@ -146,7 +146,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     @app.get("/v2", summary="Server metadata (Open Inference Protocol)")
     async def server_metadata(request: Request) -> dict[str, object]:
         check_key(request, settings)
-        return {"name": "longtrail", "version": _version(), "extensions": []}
+        return {"name": "longtrail", "version": VERSION, "extensions": []}
 
     @app.get("/v2/health/live", summary="The process answers")
     async def live() -> dict[str, bool]:
@@ -276,13 +276,6 @@ class _Counted:
             metrics: Metrics = self.app.state.service.metrics
             metrics.requests.labels(route, str(code), scope.get("state", {}).get("model", "")).inc()
             metrics.duration.labels(route).observe(timer.finish())
-
-
-def _version() -> str:
-    try:
-        return version("longtrail")
-    except PackageNotFoundError:
-        return "0.1.0"
 
 
 _SCORES = {

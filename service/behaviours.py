@@ -31,6 +31,7 @@ class Fetched:
 
     behaviours: Behaviours
     degraded: tuple[str, ...] = ()
+    store_failed: bool = False
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
 
 
@@ -46,6 +47,7 @@ class StoreReader:
         self._checked = (0.0, "", "")  # when, registry_id, schema version
         self._lock = threading.Lock()
         self._breaker = Breaker()
+        self._mismatched = False
 
     def fetch(self, call: Call, bundle: Bundle) -> Fetched:
         """Read the user's behaviours; on any fault of the store none, with the reason."""
@@ -53,7 +55,7 @@ class StoreReader:
         cross_features = len(schema.cross_features)
         tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
         if not self._breaker.allows():
-            return Fetched(Behaviours.empty(cross_features), ("store_down",))
+            return Fetched(Behaviours.empty(cross_features), ("store_down",), store_failed=True)
         search = bundle.search
         categories = np.unique(call.candidates.category)
         recent = max(bundle.manifest.recent, search.k if search.reads == "newest" else 0)
@@ -69,27 +71,36 @@ class StoreReader:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
-            return Fetched(Behaviours.empty(cross_features), (why,))
+            return Fetched(Behaviours.empty(cross_features), (why,), store_failed=True)
         except BaseException:
             self._breaker.succeeded()  # a fault of ours says nothing of the store
             raise
         self._breaker.succeeded()
-        return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids)
+        return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids=item_ids)
 
     def _check(self, bundle: Bundle) -> None:
         checked, registry_id, version = self._checked
         if time.monotonic() - checked > CHECK_EVERY_S:
             with self._lock:
+                if self._checked[0] != checked:  # another thread was faster
+                    return self._compare(bundle)
                 found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
                 registry_id, version = (text(value or b"") for value in found)
                 self._checked = (time.monotonic(), registry_id, version)
+        return self._compare(bundle)
+
+    def _compare(self, bundle: Bundle) -> None:
+        _, registry_id, version = self._checked
         manifest = bundle.manifest
         if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):
-            log.error(
+            log.log(
+                logging.DEBUG if self._mismatched else logging.ERROR,  # said once, not with every request
                 "%s: made for registry %s and schema %s, the store holds %s and %s: its behaviours are not used",
                 bundle.name, manifest.registry_id, manifest.schema_.version, registry_id, version,
             )  # fmt: skip
+            self._mismatched = True
             raise StoreMismatch("registry or schema differs")
+        self._mismatched = False
 
     def _ids_beyond(self, behaviours: Behaviours, bundle: Bundle) -> dict[int, str]:
         beyond = np.unique(behaviours.row[behaviours.row >= bundle.manifest.item_rows])

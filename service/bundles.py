@@ -10,9 +10,9 @@ from service.attend import Graph, Providers
 from service.errors import NoModel, UnknownModel
 from service.metrics import Metrics
 from service.request import Call
-from service.scores import candidate_scores
 from service.search import search
 from store.bundle import Bundle, BundleInvalid, read_manifest, versions
+from store.graph_inputs import scores_of
 
 log = logging.getLogger("longtrail")
 
@@ -48,6 +48,7 @@ class Bundles:
                 manifest = read_manifest(folder / model / version)
                 if manifest.data != (self.data or manifest.data):
                     self.skipped[f"{model}:{version}"] = f"data set {manifest.data}, this scorer serves {self.data}"
+                    log.info("bundle skipped: %s:%s is of %s", model, version, self.skipped[f"{model}:{version}"])
                     continue
                 loaded = load(folder / model / version, providers, threads)
             except BundleInvalid as error:
@@ -101,12 +102,12 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     bundle.registry.row_of  # noqa: B018  (made on first use: here, not in the first request)
     golden, tolerance = bundle.golden, getattr(bundle.manifest.tolerance, graph.device)
     call = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0)
-    searched = search(call, golden.behaviours, bundle)
     try:
+        searched = search(call, golden.behaviours, bundle)
         logit = graph.run(searched.inputs).logit
+        scores = scores_of(logit, searched.retrieved.place, len(golden.scores))
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{folder}: the golden request fails ({error})") from error
-    scores = candidate_scores(logit, searched.retrieved.place, len(golden.scores))
     difference = float(np.abs(scores - golden.scores).max())
     if not difference <= tolerance:  # NaN too
         raise BundleInvalid(f"{folder}: golden scores differ by {difference:.2g}, tolerance {tolerance:.2g}")

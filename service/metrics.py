@@ -43,6 +43,10 @@ class StageTimer:
         """Set the deadline, counted from the request's arrival; it can only come nearer."""
         self.deadline = min(self.deadline, self.started + timeout_ms / 1000)
 
+    def waive(self) -> None:
+        """Drop the deadline: a fault of the store used the time, and that is never the caller's error."""
+        self.deadline = float("inf")
+
     def finish(self) -> float:
         """End the last stage; seconds from arrival to now."""
         now = time.perf_counter()

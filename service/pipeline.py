@@ -36,6 +36,8 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
 
     timer.enter("behaviours")
     fetched = scorer.store.fetch(call, loaded.bundle)
+    if fetched.store_failed:
+        timer.waive()
 
     timer.enter("search")
     searched = search(call, fetched.behaviours, loaded.bundle)

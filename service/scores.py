@@ -11,7 +11,8 @@ from service.behaviours import Fetched
 from service.request import Call
 from service.search import Searched
 from store.bundle import Bundle
-from store.types import FIRST_KNOWN, Floats, Rows
+from store.graph_inputs import scores_of
+from store.types import FIRST_KNOWN, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +43,13 @@ class ScoreResponse:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def candidate_scores(logit: Floats, place: Rows, candidates: int) -> Floats:
-    """Probabilities float32 [C] from logits float32 [P]: `place` says which candidate stands where."""
-    real = place >= 0
-    scores = np.empty(candidates, np.float32)
-    scores[place[real]] = np.exp(-np.logaddexp(np.float32(0), -logit[real]))  # the sigmoid, without overflow
-    return scores
-
-
 def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended, bundle: Bundle) -> ScoreResponse:
     """Put the answer together."""
     explained = call.explain and bundle.manifest.explains and attended.weight is not None
     return ScoreResponse(
         model=bundle.manifest.model,
         version=bundle.manifest.version,
-        scores=candidate_scores(attended.logit, searched.retrieved.place, len(call.candidates.row)),
+        scores=scores_of(attended.logit, searched.retrieved.place, len(call.candidates.row)),
         degraded=sorted(fetched.degraded),
         unknown_items=call.unknown_items,
         behaviours=searched.retrieved.searched,

@@ -20,7 +20,7 @@ class Settings(BaseModel):
     redis_url: str = Field("", description="Redis or Valkey by URL; empty = the embedded store.")
     store_folder: Path = Field(Path("runs/store"), description="Where the embedded store keeps its data.")
     store_timeout_ms: float = Field(8, gt=0, description="Longest wait for a reply of the store.")
-    store_connect_timeout_ms: float = Field(100, gt=0, description="Longest wait for a new connection to the store.")
+    store_connect_timeout_ms: float = Field(20, gt=0, description="Longest wait for a new connection to the store.")
     bundles: Path = Field(Path("bundles"), description="Folder of the bundles.")
     data: str = Field("", description="Data set to serve; empty = the newest bundle's.")
     model: str = Field("", description="Model of requests that name none; empty = the only one, else twin.")

@@ -60,9 +60,12 @@ class BehaviourTree:
         fields = [keys.NEWEST_FIELD, *(b"%d" % category for category in categories.tolist() if reads == "categories")]
         values = self._redis.hmget(keys.tree(self._data, user_id), fields)
         blobs: Blobs = {field: value for field, value in zip(fields, values, strict=True) if isinstance(value, bytes)}
-        if self._too_few(blobs.get(keys.NEWEST_FIELD), recent, before):
-            return self.read_life(user_id, before)
-        return self._decode(blobs, registry, before)
+        try:
+            too_few = self._too_few(blobs.get(keys.NEWEST_FIELD), recent, before)
+        except BadRecord:
+            life = self.read_life(user_id, before)  # holds what the list would have told
+            return Read(life.behaviours, life.bad_records + 1)
+        return self.read_life(user_id, before) if too_few else self._decode(blobs, registry, before)
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
@@ -113,10 +116,7 @@ class BehaviourTree:
         """Whether the newest list gives fewer than `recent`, though the user may have more."""
         if newest is None:
             return False
-        try:
-            _, ts, _ = decode(newest, self._cross_features)
-        except BadRecord:
-            return before is not None  # the whole life holds what the list would have told
+        _, ts, _ = decode(newest, self._cross_features)
         usable = len(ts) if before is None else int(np.count_nonzero(ts < before))
         return len(ts) >= NEWEST and usable < recent
 

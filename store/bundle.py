@@ -69,8 +69,8 @@ class Tolerance(_Strict):
 class Quality(_Strict):
     """Offline figures on the test impressions, and what they were measured on."""
 
-    auc: float
-    gauc: float
+    auc: float | None  # None: the impressions have one label only
+    gauc: float | None
     log_loss: float
     impressions: int
     users: int
@@ -134,7 +134,11 @@ class Bundle:
             path = folder / name
             if not path.is_file():
                 raise BundleInvalid(f"{path}: missing")
-            if (found := sha256(path)) != digest:
+            try:
+                found = sha256(path)
+            except OSError as error:
+                raise BundleInvalid(f"{path}: {error}") from error
+            if found != digest:
                 raise BundleInvalid(f"{path}: sha256 {found[:12]}..., the manifest says {digest[:12]}...")
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         if absent := sorted(needed - set(self.manifest.files)):
@@ -165,6 +169,10 @@ class Bundle:
                 raise BadArrays(f"{self.folder / GOLDEN}: {len(a['candidate_row'])} candidates, {len(a['scores'])} scores")
             if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
                 raise BadArrays(f"{self.folder / GOLDEN}: a row beyond item_rows {rows}")
+            lengths = {len(a[name]) for name in ("row", "category", "ts", "cross")}
+            features = (len(self.manifest.schema_.cross_features), len(self.manifest.schema_.context))
+            if len(lengths) != 1 or (*a["cross"].shape[1:], *a["context"].shape) != features:
+                raise BadArrays(f"{self.folder / GOLDEN}: behaviours or context do not fit the schema")
             return Golden(
                 candidates=Candidates(a["candidate_row"], a["candidate_category"]),
                 behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
@@ -242,7 +250,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> Manifest:
 def new_version(model_folder: Path) -> str:
     """The name of a new version: UTC now, a second later than any version that exists."""
     version = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return max(version, *(_next_second(old) for old in versions(model_folder)), version)
+    return max([version, *(_next_second(old) for old in versions(model_folder))])
 
 
 def _next_second(version: str) -> str:

@@ -35,8 +35,11 @@ class StoreUnavailable(RuntimeError):
 
 
 @contextmanager
-def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
-    """Run a store over `folder` and yield its URL; a store already running there is used as it is.
+def embedded_store(folder: Path = DEFAULT_FOLDER, borrow: bool = True) -> Iterator[str]:
+    """Run a store over `folder` and yield its URL.
+
+    `borrow`: a store that another process runs there is used as it is, and ends with that process;
+    otherwise it is an error.
 
     Raises:
         StoreUnavailable: the server does not start; the text names its log.
@@ -46,7 +49,10 @@ def embedded_store(folder: Path = DEFAULT_FOLDER) -> Iterator[str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield _running_store(folder)
+            url = _running_store(folder)
+            if not borrow:
+                raise StoreUnavailable(f"{folder}: another process runs this store, until it ends; its URL is {url}") from None
+            yield url
             return
         _end_orphan(folder)
         # The server gets a short path without odd characters, whatever the folder is called: its

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.gaps import gap_buckets
-from store.types import Behaviours, Candidates, Retrieved, Rows
+from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
 AXES: dict[str, tuple[str, ...]] = {
     "candidate_row": ("U", "G", "S"),
@@ -65,6 +65,14 @@ def graph_inputs(
         inputs["recent_cross"] = cross[newest][None]
         inputs["recent_mask"] = np.full((1, len(row[newest])), len(behaviours) > 0)
     return inputs
+
+
+def scores_of(logit: Floats, place: Rows, candidates: int) -> Floats:
+    """Probabilities float32 [C] from logits float32 [P]: `place` says which candidate stands where."""
+    real = place >= 0
+    scores = np.empty(candidates, np.float32)
+    scores[place[real]] = np.exp(-np.logaddexp(np.float32(0), -logit[real]))  # the sigmoid, without overflow
+    return scores
 
 
 def stack(requests: list[GraphInputs]) -> GraphInputs:

@@ -20,6 +20,11 @@ MAX_EDGES = 253  # bucket numbers 1..254 fit a byte beside 0 = missing
 CLOCK_CONTEXT = {"hour": 24, "weekday": 7}  # made from `at` (UTC) where the request does not give them
 
 
+def category_text(value: object) -> str:
+    """The text of a categorical value; 13.0 is 13: a column with one missing integer is read as fractions."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 class CrossFeature(BaseModel):
     """A numeric column of the behaviours, cut into buckets at edges made from the training rows."""
 
@@ -59,10 +64,8 @@ class ContextFeature(BaseModel):
         """Position of the value; absent (None) = 0, one never seen = 1."""
         if value is None:
             return PADDING
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # 13.0 is 13: JSON writers differ
         try:
-            return self.values.index(str(value)) + 2
+            return self.values.index(category_text(value)) + 2
         except ValueError:
             return UNKNOWN
 

@@ -25,7 +25,7 @@ def test_the_readme_names_every_model_with_its_file():
 def test_the_readme_names_every_target_of_the_makefile():
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     text = (ROOT / "README.md").read_text()
-    assert [target for target in targets if f"make {target}" not in text] == []
+    assert [target for target in targets if f"make {target}" not in text and target != "help"] == []
 
 
 def test_the_changelog_starts_with_what_is_unreleased():
@@ -46,3 +46,11 @@ def test_every_dependency_has_its_reason_written_down():
     names = {re.split(r"[\[><=; ]", name)[0] for name in wanted} - {"longtrail"}
     text = (ROOT / "DECISIONS.md").read_text()
     assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def test_the_server_says_the_version_of_the_project():
+    import tomllib
+
+    from service.app import VERSION
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION

@@ -11,12 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export.data.source import DataInvalid, Source
+from export.data.source import RESERVED, DataInvalid, Source
 from store.ids import InvalidId, canonical_id
 from store.types import MAX_TS
 
 STEP_S = 3600  # a step of an order without a clock
-RESERVED = {"user_id", "item_id", "category", "ts", "step", "label"}
 
 
 def read(folder: Path, name: str) -> Source:
@@ -30,7 +29,7 @@ def read(folder: Path, name: str) -> Source:
     from_steps = "ts" not in interactions and "step" in interactions
     if from_steps:
         interactions["ts"] = _integers(path, interactions, "step", 0, MAX_TS // STEP_S) * STEP_S
-        interactions = interactions.drop(columns="step")
+    interactions = interactions.drop(columns="step", errors="ignore")  # beside ts it says nothing
     for column in ("user_id", "item_id", "category", "ts"):
         if column not in interactions:
             raise DataInvalid(f"{path}: column {column} is missing" + (" (and step, which may stand for it)" * (column == "ts")))

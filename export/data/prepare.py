@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from export.data import complete_journey, folder
 from export.data.dataset import FACTS_FILE, ITEMS_FILE, Dataset
 from export.data.requests import Requests, from_impressions, with_drawn_negatives
-from export.data.source import DataInvalid, Source
+from export.data.source import RESERVED, DataInvalid, Source
 from store.ids import canonical_id
 from store.keys import check_data_name
 from store.load import BEHAVIOURS_FILE, REGISTRY_FILE, SCHEMA_FILE
 from store.registry import Registry
-from store.schema import CLOCK_CONTEXT, ContextFeature, CrossFeature, Schema
+from store.schema import CLOCK_CONTEXT, ContextFeature, CrossFeature, Schema, category_text
 from store.types import FIRST_KNOWN, PADDING, UNKNOWN, Rows
 
 FORMAT = 2  # of the prepared folder
@@ -176,22 +176,21 @@ def _registry(source: Source) -> tuple[Registry, Rows]:
 
 
 def _category(value: object) -> str:
-    return NO_CATEGORY if pd.isna(value) else str(value)  # type: ignore[call-overload]
+    return NO_CATEGORY if pd.isna(value) else category_text(value)  # type: ignore[call-overload]
 
 
 def _schema(source: Source, training: NDArray[np.bool_]) -> Schema:
-    reserved = {"user_id", "item_id", "category", "ts", "label"}
     cross: list[CrossFeature] = []
     context = [ContextFeature(name=name, values=[str(i) for i in range(CLOCK_CONTEXT[name])]) for name in source.context]
     for column in source.interactions.columns:
         values = source.interactions[column]
         if column.startswith("context_"):
-            seen = sorted({str(value) for value in values[training].dropna().unique()})
+            seen = sorted({category_text(value) for value in values[training].dropna().unique()})
             if len(seen) > MAX_CONTEXT_VALUES:
                 raise DataInvalid(f"column {column}: {len(seen)} values, at most {MAX_CONTEXT_VALUES} make sense as context")
             context = [feature for feature in context if feature.name != column.removeprefix("context_")]
             context.append(ContextFeature(name=column.removeprefix("context_"), values=seen))
-        elif column not in reserved:
+        elif column not in RESERVED:
             numbers = values[training].dropna().to_numpy(np.float64)
             edges = np.quantile(numbers, np.arange(1, BUCKETS) / BUCKETS) if len(numbers) else np.zeros(0)
             cross.append(CrossFeature(name=column, edges=np.unique(edges).tolist()))
@@ -206,7 +205,7 @@ def _context(schema: Schema, rows: pd.DataFrame, ts: NDArray[np.int64]) -> Rows:
         column = f"context_{feature.name}"
         if column in rows:
             codes, values = pd.factorize(rows[column])
-            encoded = np.array([*(feature.encode(str(value)) for value in values), PADDING], np.int32)
+            encoded = np.array([*(feature.encode(value) for value in values), PADDING], np.int32)
             out[:, f] = encoded[codes]  # a missing value has code -1: the last entry
         else:
             out[:, f] = clock[feature.name] + 2

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+RESERVED = {"user_id", "item_id", "category", "ts", "step", "label"}  # columns that are no cross features
+
 
 class DataInvalid(ValueError):
     """Input that breaks the contracted form. The text names file, column and row."""

@@ -43,7 +43,8 @@ class AttentionUnit(nn.Module):
         """Weights [U, G, S, K] of target [U, G, S, D] on item [U, G, K, D]; 0 where mask [U, G, K] is False."""
         product = target.unsqueeze(3) * item.unsqueeze(2)  # [U, G, S, K, D]
         hidden = self.from_target(target).unsqueeze(3) + self.from_behaviour(item).unsqueeze(2) + self.from_product(product)
-        real = mask.unsqueeze(2).expand(hidden.shape[:-1])  # [U, G, S, K]
+        placed = (target != 0).any(dim=-1)  # [U, G, S], False at padding places, whose vector is zero
+        real = mask.unsqueeze(2) & placed.unsqueeze(3)  # [U, G, S, K]
         hidden = self.first_dice(hidden, real)
         hidden = self.second_dice(self.second(hidden), real)
         weight: Tensor = self.out(hidden).squeeze(-1) * mask.unsqueeze(2)

@@ -61,8 +61,8 @@ def one_by_one(index: Rows, count: int, searched: int) -> Retrieved:
     return Retrieved(index, np.ones(index.shape, np.bool_), np.arange(count, dtype=np.int32), searched)
 
 
-def nothing(count: int, searched: int = 0) -> Retrieved:
+def nothing(count: int) -> Retrieved:
     """The empty user: K = 1, masked, for every candidate."""
     index = np.zeros((count, 1), np.int32)
     mask: Mask = np.zeros((count, 1), np.bool_)
-    return Retrieved(index, mask, np.arange(count, dtype=np.int32), searched)
+    return Retrieved(index, mask, np.arange(count, dtype=np.int32), 0)

@@ -4,9 +4,9 @@ import pytest
 
 from service import attend
 from service.attend import CPU, CUDA, Graph
-from service.scores import candidate_scores
 from service.search import search
 from store.bundle import GRAPH, Bundle, BundleInvalid
+from store.graph_inputs import scores_of
 from store.types import Behaviours
 from tests.service.tiny import expected, sign_again
 
@@ -34,7 +34,7 @@ def test_scores_are_those_computed_by_hand(shared_tiny, request, model, history)
     call = shared_tiny.call(bundle, ITEMS)
     searched = search(call, behaviours, bundle)
     logit = Graph(bundle, "cpu", 1).run(searched.inputs).logit
-    scores = candidate_scores(logit, searched.retrieved.place, len(ITEMS))
+    scores = scores_of(logit, searched.retrieved.place, len(ITEMS))
     np.testing.assert_allclose(scores, expected(shared_tiny, bundle, call, behaviours), atol=1e-6)
 
 

@@ -243,10 +243,10 @@ def test_an_altered_byte_is_noticed(redis, stored, bundle_of):
     assert fetch(redis, stored, bundle_of("eta")).degraded == ("bad_record",)
 
 
-def test_an_unreadable_newest_list_is_told(redis, stored, bundle_of):
+def test_an_unreadable_newest_list_is_replaced_by_the_life_and_told(redis, stored, bundle_of):
     redis.hset(keys.tree(stored.data, USER), keys.NEWEST_FIELD, b"")
     fetched = fetch(redis, stored, bundle_of("din"))
-    assert (times(fetched), fetched.degraded) == ([], ("bad_record",))
+    assert (times(fetched), fetched.degraded) == ([100, 200, 300, 400], ("bad_record",))
 
 
 def test_a_field_that_is_no_category_is_left_out_and_told(redis, stored, bundle_of):

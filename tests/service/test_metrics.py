@@ -120,8 +120,8 @@ def test_without_a_limit_the_time_is_never_up(clock):
 
 
 @pytest.fixture(scope="module")
-def slow(shared_tiny):
-    """A scorer with a limit of 300 ms, whose search can be held up: hold(seconds)."""
+def slow(shared_tiny, store_url):
+    """A scorer with a limit of 300 ms, whose search can be held up: hold(seconds). Its store answers: a fault waives the limit."""
     wait = [0.0]
     search = service.pipeline.search
 
@@ -132,7 +132,7 @@ def slow(shared_tiny):
     def hold(seconds):
         wait[0] = seconds
 
-    with pytest.MonkeyPatch.context() as patch, served(shared_tiny.bundles, timeout_ms=300) as (client, _):
+    with pytest.MonkeyPatch.context() as patch, served(shared_tiny.bundles, store_url, timeout_ms=300) as (client, _):
         patch.setattr(service.pipeline, "search", held_up)
         yield client, hold
 

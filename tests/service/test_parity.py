@@ -17,10 +17,10 @@ from service.bundles import Bundles
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import Call, ScoreRequest
-from service.scores import candidate_scores
 from service.search import Searched, search
 from store.bundle import ITEM_VECTOR, Bundle
 from store.connection import connect
+from store.graph_inputs import scores_of
 from store.search import SEARCHES
 from store.types import Candidates, Floats
 
@@ -78,7 +78,7 @@ def compared(request, world, scorer, chosen):
         call = Call(dataset.user_ids[user], candidates, at, at, dataset.schema.encode_context({}, at), 0, 0)
         online = search(call, history, bundle)
         result.online.append(online)
-        result.onnxruntime.append(candidate_scores(graph.run(online.inputs).logit, online.retrieved.place, len(row)))
+        result.onnxruntime.append(scores_of(graph.run(online.inputs).logit, online.retrieved.place, len(row)))
 
         body = {
             "user_id": dataset.user_ids[user], "item_ids": [registry.ids[r - 2] for r in row.tolist()], "at": at, "model": model,
@@ -99,7 +99,7 @@ def scored(scorer, body):
     return response.json()
 
 
-def scores_of(scorer, body, item_ids):
+def served_scores(scorer, body, item_ids):
     return np.array(scored(scorer, body | {"item_ids": item_ids})["scores"])
 
 
@@ -156,26 +156,26 @@ def test_permuted_candidates_have_permuted_scores(compared, scorer):
     random = np.random.default_rng(1)
     for body, scores in zip(compared.bodies, compared.http, strict=True):
         order = random.permutation(len(scores))
-        again = scores_of(scorer, body, [body["item_ids"][i] for i in order])
+        again = served_scores(scorer, body, [body["item_ids"][i] for i in order])
         np.testing.assert_allclose(again, scores[order], atol=TOGETHER, rtol=0)
 
 
 def test_one_by_one_gives_the_scores_of_all_together(compared, scorer):
     for body, scores in list(zip(compared.bodies, compared.http, strict=True))[::6]:
-        alone = [scores_of(scorer, body, [item])[0] for item in body["item_ids"]]
+        alone = [served_scores(scorer, body, [item])[0] for item in body["item_ids"]]
         np.testing.assert_allclose(alone, scores, atol=TOGETHER, rtol=0)
 
 
 def test_candidates_among_a_thousand_score_as_among_themselves(compared, scorer, world):
     body, scores = compared.bodies[-1], compared.http[-1]
     others = world.dataset.registry.ids[: 1000 - len(scores)]
-    together = scores_of(scorer, body, [*others, *body["item_ids"]])
+    together = served_scores(scorer, body, [*others, *body["item_ids"]])
     np.testing.assert_allclose(together[len(others) :], scores, atol=TOGETHER, rtol=0)
 
 
 def test_duplicates_have_equal_scores(compared, scorer):
     body, scores = compared.bodies[0], compared.http[0]
-    doubled = scores_of(scorer, body, body["item_ids"] * 3)
+    doubled = served_scores(scorer, body, body["item_ids"] * 3)
     np.testing.assert_allclose(doubled, np.tile(scores, 3), atol=TOGETHER, rtol=0)
 
 

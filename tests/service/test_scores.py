@@ -5,9 +5,10 @@ import pytest
 
 from service.attend import Attended
 from service.behaviours import Fetched
-from service.scores import ScoreResponse, candidate_scores, respond
+from service.scores import ScoreResponse, respond
 from service.search import Searched, search
 from store.bundle import Bundle
+from store.graph_inputs import scores_of
 from store.types import Behaviours, Retrieved
 from tests.service.tiny import sign_again
 
@@ -28,26 +29,26 @@ def explained(*args, **kwargs):
 
 
 def test_a_logit_of_zero_is_one_half():
-    assert candidate_scores(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).tolist() == [0.5]
+    assert scores_of(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).tolist() == [0.5]
 
 
 def test_scores_stand_in_the_callers_order():
-    scores = candidate_scores(np.array([3, 1, 2], np.float32), np.array([2, 0, 1], np.int32), 3)
+    scores = scores_of(np.array([3, 1, 2], np.float32), np.array([2, 0, 1], np.int32), 3)
     np.testing.assert_allclose(scores, 1 / (1 + np.exp([-1.0, -2.0, -3.0])), rtol=1e-6)
 
 
 def test_padding_places_give_no_score():
     place = np.array([1, -1, -1, 0, -1], np.int32)
-    scores = candidate_scores(np.array([1, np.nan, 77, 2, np.inf], np.float32), place, 2)
+    scores = scores_of(np.array([1, np.nan, 77, 2, np.inf], np.float32), place, 2)
     np.testing.assert_allclose(scores, 1 / (1 + np.exp([-2.0, -1.0])), rtol=1e-6)
 
 
 def test_scores_are_float32():
-    assert candidate_scores(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).dtype == np.float32
+    assert scores_of(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).dtype == np.float32
 
 
 def test_the_largest_logits_give_scores_without_a_warning():
-    scores = candidate_scores(np.array([-1000, 1000], np.float32), np.arange(2, dtype=np.int32), 2)
+    scores = scores_of(np.array([-1000, 1000], np.float32), np.arange(2, dtype=np.int32), 2)
     assert scores.tolist() == [0, 1]
 
 

@@ -246,11 +246,11 @@ def test_a_bad_category_that_is_not_asked_for_is_not_read(redis, data_name, tree
     assert read(tree, reads="categories", categories=[3]).bad_records == 0
 
 
-def test_a_bad_newest_list_is_counted_while_the_categories_are_served(redis, data_name, tree):
+def test_a_bad_newest_list_is_replaced_by_the_life_and_counted(redis, data_name, tree):
     tree.write("u", behaviours_of(*SMALL))
     spoil(redis, keys.tree(data_name, "u"), "n")
     answer = read(tree, reads="categories", categories=[2])
-    assert (events_of(answer.behaviours), answer.bad_records) == ([SMALL[0], SMALL[2], SMALL[3]], 1)
+    assert (events_of(answer.behaviours), answer.bad_records) == (SMALL, 1)
 
 
 def test_a_bad_newest_list_does_not_touch_a_whole_life(redis, data_name, tree):
