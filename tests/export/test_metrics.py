@@ -23,6 +23,12 @@ def test_gauc_is_nan_when_no_user_has_both_classes():
     assert np.isnan(gauc(np.array([1, 2]), np.array([1, 0], np.float32), np.array([0.9, 0.1], np.float32)))
 
 
+def test_one_label_alone_has_no_auc_but_a_log_loss():
+    result = figures(np.array([5, 5]), np.ones(2, np.float32), np.array([0.8, 0.9], np.float32))
+    assert np.isnan(result.auc)
+    assert result.log_loss == pytest.approx(-np.log([0.8, 0.9]).mean(), rel=1e-6)
+
+
 def test_figures_count_impressions_and_users():
     result = figures(np.array([5, 5, 9]), np.array([1, 0, 0], np.float32), np.array([0.8, 0.2, 0.4], np.float32))
     assert (result.auc, result.impressions, result.users) == (1.0, 3, 2)

@@ -16,7 +16,8 @@ from export.evaluate import evaluate, sample_requests, score_requests
 from export.models import build, list_models
 from export.parity import verify
 from export.train import Run, TrainingFailed, TrainSettings, data_shape, train, training_requests
-from store.bundle import ITEM_VECTOR, Bundle, versions
+from store.bundle import ITEM_VECTOR, Bundle, BundleInvalid, versions
+from store.schema import Schema
 from store.types import UNKNOWN
 from tests.export.data import own
 
@@ -65,6 +66,12 @@ def test_a_loss_that_is_not_finite_stops_training_and_leaves_no_run(shop, tmp_pa
     with pytest.raises(TrainingFailed, match="loss is nan at step"):
         train(shop, "din", TrainSettings(item_learning_rate=1e30, learning_rate=1e30, epochs=3), runs=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tuning_never_sees_the_validation_split(shop):
+    end = shop.facts["validation_ts"]
+    assert training_requests(shop, None, tune=True).at.max() < end
+    assert shop.requests["validation"].at.min() >= end
 
 
 def test_days_keep_the_last_impressions_of_the_training_split(shop):
@@ -141,6 +148,10 @@ def test_the_command_line_builds_from_a_folder(tmp_path, monkeypatch):
     manifest = json.loads(next((tmp_path / "bundles/twin").glob("*/manifest.json")).read_text())
     assert (manifest["data"], manifest["quality"]["impressions"] > 0) == ("my_shop", True)
     assert (tmp_path / "runs/models/my_shop/twin/run.json").exists()
+    verified = CliRunner().invoke(app, ["verify", "twin", "--data", "mine", "--name", "my_shop"])
+    assert verified.exit_code == 0, verified.output
+    with pytest.raises(BundleInvalid, match="version none of complete_journey"):
+        CliRunner().invoke(app, ["verify", "twin"], catch_exceptions=False)
 
 
 def test_a_broken_folder_is_one_line_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -154,3 +165,22 @@ def test_a_broken_folder_is_one_line_on_the_command_line(tmp_path, monkeypatch, 
     assert "interactions.parquet: column ts is missing" in output
     assert "Traceback" not in output
     assert not (tmp_path / "runs/data/mine").exists()
+
+
+def test_an_unknown_model_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", "dim"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_versions_of_another_data_set_are_not_pruned(shop, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("export.bundle.KEPT_VERSIONS", 1)
+    first = make_bundle(shop, run, tmp_path)
+    other = dataclasses.replace(
+        shop,
+        schema=Schema.model_validate(shop.schema.model_dump(exclude={"version"}) | {"data": "other"}),
+        registry=dataclasses.replace(shop.registry, data="other"),
+    )
+    second = make_bundle(other, run, tmp_path)
+    assert versions(tmp_path / "twin") == [first.manifest.version, second.manifest.version]

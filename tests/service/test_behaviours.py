@@ -16,6 +16,7 @@ from store.codec import encode
 from store.connection import connect
 from store.registry import StoredRegistry
 from store.types import Behaviours
+from tests.service.readme import table
 from tests.service.tiny import USER
 
 FAULTS = {
@@ -125,6 +126,10 @@ def test_a_fault_is_an_answer_without_behaviours_and_no_exception(shared_tiny, r
     assert fetched.degraded == (FAULTS[kind],)
     assert len(fetched.behaviours) == 0
     assert fetched.behaviours.cross.shape == (0, 1)
+
+
+def test_the_readme_explains_every_word():
+    assert {word for word, _ in table("word", "meaning")} == {*FAULTS.values(), "bad_record"}
 
 
 def test_a_store_that_is_not_there_is_down(shared_tiny, din):

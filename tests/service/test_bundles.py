@@ -106,6 +106,10 @@ DAMAGES = {
     "a table of another type": (
         lambda folder: (np.save(folder / f"{ITEM_VECTOR}.npy", np.zeros((8, 2))), sign_again(folder)), "float64 with 2 axes",
     ),
+    "golden behaviours without a time each": (
+        lambda folder: (rewrite_arrays(folder / GOLDEN, ts=lambda ts: ts[1:]), sign_again(folder)),
+        "behaviours or context do not fit the schema",
+    ),
     "a golden row beyond the graph's table": (
         lambda folder: (rewrite_arrays(folder / GOLDEN, candidate_row=lambda row: row + 99), sign_again(folder)),
         "a row beyond item_rows 8",

@@ -6,7 +6,8 @@ import pytest
 
 import service.pipeline
 from service.errors import DeadlineExceeded
-from service.metrics import STAGES, StageTimer
+from service.metrics import STAGES, Metrics, StageTimer
+from tests.service.readme import table
 from tests.service.serving import served, until
 
 TIMING = re.compile(r"(\w+);dur=(\d+\.\d+)")
@@ -121,7 +122,7 @@ def test_without_a_limit_the_time_is_never_up(clock):
 
 @pytest.fixture(scope="module")
 def slow(shared_tiny, store_url):
-    """A scorer with a limit of 300 ms, whose search can be held up: hold(seconds). Its store answers: a fault waives the limit."""
+    """A scorer with a limit of 300 ms, whose search can be held up: hold(seconds). Its store answers."""
     wait = [0.0]
     search = service.pipeline.search
 
@@ -149,6 +150,15 @@ def test_past_the_deadline_the_answer_is_504_and_names_the_stage(slow):
     assert response.json()["field"] == "search"
     assert response.json()["detail"].startswith("search: ")
     assert "limit 300 ms" in response.json()["detail"]
+
+
+def test_a_fault_of_the_store_is_never_a_504(shared_tiny):
+    """The store's time is not the caller's error: the answer comes, degraded."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        with served(shared_tiny.bundles, url, store_timeout_ms=80) as (client, _):
+            response = scored(client, timeout_ms=30)
+    assert (response.status_code, response.json()["degraded"]) == (200, ["store_timeout"])
 
 
 def test_timeout_ms_shortens_the_servers_limit(slow):
@@ -243,3 +253,12 @@ def test_a_caller_that_hangs_up_is_no_error_of_ours(fresh):
         until(lambda: sample(fresh, "ctr_inflight_requests") == 1)
     until(lambda: sample(fresh, "ctr_inflight_requests") == 0)
     assert [name for name in samples(fresh) if 'code="500"' in name] == []
+
+
+# documentation
+
+
+def test_the_readme_lists_every_metric_with_its_type():
+    suffix = {"counter": "_total"}
+    made = {(family.name + suffix.get(family.type, ""), family.type) for family in Metrics().registry.collect()}
+    assert {(name, kind) for name, kind, _ in table("name", "type", "what")} == made

@@ -42,6 +42,13 @@ def test_behaviours_of_its_own_category_are_what_a_candidate_of_sim_hard_attends
     assert searched.retrieved.searched == 4
 
 
+def test_of_many_behaviours_in_a_category_the_newest_are_kept(shared_tiny, sim_hard):
+    history = shared_tiny.history([("i1", ts, 1) for ts in (10, 20, 30, 40, 50)])
+    retrieved = search(shared_tiny.call(sim_hard, ["i2"]), history, sim_hard).retrieved
+    assert retrieved.index.tolist() == [[2, 3, 4]]
+    assert retrieved.searched == 5
+
+
 def test_only_the_requests_categories_count_as_searched(shared_tiny, sim_hard):
     assert search(shared_tiny.call(sim_hard, ["i1"]), shared_tiny.history(), sim_hard).retrieved.searched == 2
 

@@ -207,3 +207,9 @@ def test_the_command_stops_its_server_when_it_is_terminated(folder):
 def test_nothing_answers_where_no_store_is(folder):
     assert not answers(f"unix://{folder}/store.sock")
     assert not answers("redis://127.0.0.1:1")
+
+
+def test_a_store_of_another_process_is_not_borrowed_by_who_must_not(folder):
+    """A scorer on a borrowed store would lose it with its owner."""
+    with embedded_store(folder) as url, pytest.raises(StoreUnavailable, match=url), embedded_store(folder, borrow=False):
+        pass

@@ -92,6 +92,24 @@ def test_context_columns_are_encoded_and_a_value_first_seen_later_is_unknown(tmp
     assert dataset.schema.encode_context({"page": "new"}, 0)[2] == UNKNOWN
 
 
+def test_an_integer_context_with_a_missing_value_is_what_a_request_gives(tmp_path):
+    """pandas reads such a column as fractions; requests say 3."""
+    table = own.interactions()
+    table["context_position"] = np.where(np.arange(len(table)) % 9 == 0, np.nan, np.arange(len(table)) % 5)
+    dataset = prepare(str(own.write(tmp_path / "shop", table)), into=tmp_path / "data")
+    position = dataset.schema.context[-1]
+    assert position.values == ["0", "1", "2", "3", "4"]
+    assert position.encode(3) == position.encode(3.0) == position.encode("3") == 5
+    column = dataset.schema.context_names.index("position")
+    assert set(np.unique(dataset.requests["train"].context[:, column])) == {0, 2, 3, 4, 5, 6}
+
+
+def test_a_step_beside_the_time_says_nothing(tmp_path):
+    table = own.interactions().assign(step="a")
+    dataset = prepare(str(own.write(tmp_path / "shop", table)), into=tmp_path / "data")
+    assert [feature.name for feature in dataset.schema.cross_features] == ["price"]
+
+
 def test_clock_context_of_a_row_equals_that_of_a_request(shop):
     requests = shop.requests["test"]
     for r in range(0, len(requests), 7):

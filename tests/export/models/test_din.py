@@ -51,3 +51,16 @@ def test_only_the_newest_fifty_are_read():
     small = Small.of("din")
     life = many(80)
     assert np.array_equal(small.logits([5, 8], life), small.logits([5, 8], life.select(slice(30, None))))
+
+
+def test_dice_statistics_leave_padding_out():
+    """Padding behaviours and padding candidates (vectors of zeros) move no statistics."""
+    torch.manual_seed(0)
+    unit, padded = AttentionUnit(6, (5, 4)).train(), AttentionUnit(6, (5, 4)).train()
+    padded.load_state_dict(unit.state_dict())
+    target, item, mask = torch.randn(1, 1, 3, 6), torch.randn(1, 1, 4, 6), torch.ones(1, 1, 4, dtype=torch.bool)
+    unit(target, item, mask)
+    pad = torch.nn.functional.pad
+    padded(pad(target, (0, 0, 0, 5)), pad(item, (0, 0, 0, 7)), pad(mask, (0, 7)))
+    assert torch.allclose(unit.first_dice.mean, padded.first_dice.mean, atol=1e-6)
+    assert torch.allclose(unit.second_dice.variance, padded.second_dice.variance, atol=1e-6)
