@@ -31,7 +31,7 @@ from store.load import Prepared, load
 
 DATA = "complete_journey"
 MODELS = ["sim_hard", "twin", "eta", "din"]  # the longest first: one trains on each core
-DAYS = 56  # training impressions: weeks 38-45
+DAYS = 42  # training impressions: weeks 40-45
 SAMPLE = 6000  # test requests to evaluate on
 LOAD_S = 8  # of locust, per model
 LOAD_USERS = 2
@@ -237,7 +237,7 @@ def _print(answers: dict[str, dict[str, Any]], result: dict[str, Any], days: int
         best = "  ".join(f"{item} {score:.3f}" for score, item in answer["best"])
         table.add_row(name, answer["version"], str(answer["behaviours"]), best, f"{answer['timing']['total']:.1f} ms")
     console.print(table)
-    table = Table("model", "AUC", "GAUC", "p50 ms", "p99 ms", "requests/s", "requests", "errors")
+    table = Table("model", "AUC", "GAUC", "p50 ms", "p99 ms", "req/s", "requests", "errors")
     for name, row in result["models"].items():
         figures = (row["auc"], row["gauc"], row["p50_ms"], row["p99_ms"], row["rps"], row["requests"], row["errors"])
         table.add_row(name, *map(str, figures))

@@ -599,3 +599,9 @@ def test_the_example_answer_has_the_fields_of_the_contract(api):
 
 def test_the_documentation_page_loads_nothing_from_other_hosts(tiny_client):
     assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]+"', tiny_client.get("/docs").text) == []
+
+
+def test_the_parts_of_the_documentation_page_are_there(tiny_client):
+    parts = re.findall(r'(?:src|href)="([^"]+)"', tiny_client.get("/docs").text)
+    assert len(parts) >= 2
+    assert {part: tiny_client.get(f"/{part}").status_code for part in parts} == dict.fromkeys(parts, 200)
