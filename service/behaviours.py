@@ -47,7 +47,7 @@ class StoreReader:
         self._checked = (0.0, "", "")  # when, registry_id, schema version
         self._lock = threading.Lock()
         self._breaker = Breaker()
-        self._mismatched = False
+        self._mismatched: set[str] = set()  # names of bundles whose mismatch has been said
 
     def fetch(self, call: Call, bundle: Bundle) -> Fetched:
         """Read the user's behaviours; on any fault of the store none, with the reason."""
@@ -94,13 +94,13 @@ class StoreReader:
         manifest = bundle.manifest
         if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):
             log.log(
-                logging.DEBUG if self._mismatched else logging.ERROR,  # said once, not with every request
+                logging.DEBUG if bundle.name in self._mismatched else logging.ERROR,  # said once, not with every request
                 "%s: made for registry %s and schema %s, the store holds %s and %s: its behaviours are not used",
                 bundle.name, manifest.registry_id, manifest.schema_.version, registry_id, version,
             )  # fmt: skip
-            self._mismatched = True
+            self._mismatched.add(bundle.name)
             raise StoreMismatch("registry or schema differs")
-        self._mismatched = False
+        self._mismatched.discard(bundle.name)
 
     def _ids_beyond(self, behaviours: Behaviours, bundle: Bundle) -> dict[int, str]:
         beyond = np.unique(behaviours.row[behaviours.row >= bundle.manifest.item_rows])

@@ -21,5 +21,8 @@ def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: f
 
 
 def text(reply: bytes | str) -> str:
-    """A reply as text. The client library's types leave open which of the two a reply is."""
-    return reply.decode() if isinstance(reply, bytes) else reply
+    """A reply as text; bytes that are no UTF-8 become signs that equal nothing of ours.
+
+    The client library's types leave open which of the two a reply is.
+    """
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else reply

@@ -100,4 +100,6 @@ class Schema(BaseModel):
         """Context int32 [F] in the schema's order; the clock's own values where none are given."""
         moment = datetime.fromtimestamp(at, UTC)
         clock = {"hour": moment.hour, "weekday": moment.weekday()}
-        return np.array([feature.encode(given.get(feature.name, clock.get(feature.name))) for feature in self.context], np.int32)
+        values = {name: given.get(name) for name in self.context_names}
+        values |= {name: clock.get(name) for name, value in values.items() if value is None}  # null is absent
+        return np.array([feature.encode(values[feature.name]) for feature in self.context], np.int32)

@@ -285,7 +285,6 @@ def test_a_store_of_another_registry_or_schema_is_not_used(redis, stored, bundle
     assert "another" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="bytes that are no text leave `fetch` as an exception: 500")
 @pytest.mark.parametrize("field", ["registry_id", "schema_version"])
 def test_a_registry_that_cannot_be_read_as_text_is_not_used(redis, stored, bundle_of, field):
     redis.hset(keys.registry_meta(stored.data), field, b"\xff")
@@ -346,7 +345,6 @@ def test_a_row_that_the_store_cannot_name_is_left_without_a_name(redis, stored, 
     assert (fetched.item_ids, fetched.degraded) == ({}, ())
 
 
-@pytest.mark.xfail(strict=True, raises=UnicodeDecodeError, reason="an id that is no text leaves `fetch` as an exception: 500")
 def test_a_name_that_cannot_be_read_as_text_is_no_exception(redis, stored, bundle_of):
     put(redis, stored, USER, (999, 2, 500))
     redis.hset(keys.item_ids(stored.data), "999", b"\xff")

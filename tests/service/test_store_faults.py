@@ -137,8 +137,9 @@ def test_a_store_that_hangs_is_not_waited_for_longer_than_its_timeout(store, cli
 def test_a_store_that_hangs_on_and_on_is_no_longer_asked_after_three_timeouts(store, client):
     recovered(client)
     with store.stopped():
-        degraded_by = [scored(client).json()["degraded"] for _ in range(5)]
-    assert degraded_by == [["store_timeout"]] * 3 + [["store_down"]] * 2
+        degraded_by = [scored(client).json()["degraded"] for _ in range(9)]
+    assert degraded_by[:3] == [["store_timeout"]] * 3
+    assert ["store_down"] in degraded_by[3:]  # between two probes, which are timeouts again
 
 
 def test_a_store_that_goes_on_after_hanging_is_used_again(store, client):
