@@ -11,7 +11,7 @@ from torch import Tensor
 from export.data.dataset import Dataset
 from export.data.requests import Requests
 from export.models.contract import CTRModel
-from store.graph_inputs import GraphInputs, cross_with_gap, graph_inputs, stack
+from store.graph_inputs import GraphInputs, search_inputs, stack
 from store.search import SEARCHES, Search
 from store.types import UNKNOWN, Behaviours, Candidates, Floats, Retrieved, Rows
 
@@ -32,10 +32,8 @@ class SearchedRequest:
 def search_request(
     search: Search, recent: int, candidates: Candidates, behaviours: Behaviours, at: int, context: Rows
 ) -> SearchedRequest:
-    """The steps between reading and attending, for one request."""
-    cross = cross_with_gap(behaviours, at)
-    retrieved = search(candidates, behaviours, cross)
-    inputs = graph_inputs(candidates, behaviours, cross, retrieved, recent, context)
+    """One request, searched and gathered as the service does it."""
+    retrieved, inputs = search_inputs(search, candidates, behaviours, at, recent, context)
     return SearchedRequest(candidates, behaviours, retrieved, inputs)
 
 

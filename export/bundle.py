@@ -4,13 +4,16 @@ import platform
 import shutil
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from export.batches import SearchedRequest, search_request
 from export.data.dataset import Dataset
 from export.graph import export_graph
+from export.models.contract import CTRModel
 from export.precompute import item_tables, write_tables
 from export.train import Run
 from store.bundle import (
@@ -43,10 +46,9 @@ def precompute(dataset: Dataset, run: Run) -> Path:
     return folder
 
 
-def golden_request(dataset: Dataset, run: Run) -> tuple[int, SearchedRequest]:
-    """A real test request, filled up with popular items: its index and what the search made of it."""
-    requests, model = dataset.requests["test"], run.model
-    tables = item_tables(dataset, model)
+def golden_request(dataset: Dataset, model: CTRModel, tables: dict[str, NDArray[Any]]) -> tuple[int, SearchedRequest]:
+    """A real test request, filled up with popular items: its index and what the search over `tables` made of it."""
+    requests = dataset.requests["test"]
     search = SEARCHES[model.search_name](model.search_spec, tables)
     lengths = np.array(
         [len(dataset.history(int(u), int(t))) for u, t in zip(requests.user[:500], requests.at[:500], strict=True)]
@@ -82,7 +84,7 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     tables = item_tables(dataset, run.model)
     write_tables(tables, folder)
     dataset.registry.save(folder / REGISTRY)
-    chosen, request = golden_request(dataset, run)
+    chosen, request = golden_request(dataset, run.model, tables)
     item_vector = torch.from_numpy(tables[ITEM_VECTOR])
     inputs, outputs = export_graph(run.model, item_vector, request.inputs, folder / GRAPH)
     golden, at = request.behaviours, int(dataset.requests["test"].at[chosen])

@@ -54,12 +54,12 @@ class StoreReader:
         schema = bundle.manifest.schema_
         cross_features = len(schema.cross_features)
         tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
-        if not self._breaker.allows():
-            return Fetched(Behaviours.empty(cross_features), ("store_down",), store_failed=True)
         search = bundle.search
         categories = np.unique(call.candidates.category)
         recent = max(bundle.manifest.recent, search.k if search.reads == "newest" else 0)
-        try:
+        if not self._breaker.allows():
+            return Fetched(Behaviours.empty(cross_features), ("store_down",), store_failed=True)
+        try:  # directly after: whatever happens from here on is reported to the breaker
             self._check(bundle)
             read = tree.read(
                 call.user_id, search.reads, categories[categories >= FIRST_KNOWN], recent, bundle.registry, call.before
@@ -79,17 +79,13 @@ class StoreReader:
         return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids=item_ids)
 
     def _check(self, bundle: Bundle) -> None:
-        checked, registry_id, version = self._checked
+        checked = self._checked[0]
         if time.monotonic() - checked > CHECK_EVERY_S:
             with self._lock:
-                if self._checked[0] != checked:  # another thread was faster
-                    return self._compare(bundle)
-                found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
-                registry_id, version = (text(value or b"") for value in found)
-                self._checked = (time.monotonic(), registry_id, version)
-        return self._compare(bundle)
-
-    def _compare(self, bundle: Bundle) -> None:
+                if self._checked[0] == checked:  # no other thread was faster
+                    found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
+                    registry_id, version = (text(value or b"") for value in found)
+                    self._checked = (time.monotonic(), registry_id, version)
         _, registry_id, version = self._checked
         manifest = bundle.manifest
         if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):

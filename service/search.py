@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.request import Call
 from store.bundle import Bundle
-from store.graph_inputs import GraphInputs, cross_with_gap, graph_inputs
+from store.graph_inputs import GraphInputs, search_inputs
 from store.types import Behaviours, Retrieved
 
 
@@ -20,7 +20,5 @@ class Searched:
 def search(call: Call, behaviours: Behaviours, bundle: Bundle) -> Searched:
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown."""
     known = Behaviours(bundle.registry.known(behaviours.row), behaviours.category, behaviours.ts, behaviours.cross)
-    cross = cross_with_gap(known, call.at)
-    retrieved = bundle.search(call.candidates, known, cross)
-    inputs = graph_inputs(call.candidates, known, cross, retrieved, bundle.manifest.recent, call.context)
+    retrieved, inputs = search_inputs(bundle.search, call.candidates, known, call.at, bundle.manifest.recent, call.context)
     return Searched(behaviours, retrieved, inputs)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from redis import Redis
+from redis.client import Pipeline
 
 from store import keys
 from store.codec import BadRecord, decode, encode
@@ -76,10 +77,7 @@ class BehaviourTree:
     def write(self, user_id: str, behaviours: Behaviours) -> None:
         """Replace the tree of one user, atomically."""
         pipeline = self._redis.pipeline(transaction=True)
-        key = keys.tree(self._data, user_id)
-        pipeline.delete(key)
-        if len(behaviours):
-            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
+        self._replace(pipeline, user_id, behaviours)
         pipeline.execute()
 
     def write_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
@@ -87,10 +85,7 @@ class BehaviourTree:
         pipeline = self._redis.pipeline(transaction=True)  # a reader sees the old tree or the new one
         waiting = rows = 0
         for user_id, behaviours in users:
-            key = keys.tree(self._data, user_id)
-            pipeline.delete(key)
-            if len(behaviours):
-                pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
+            self._replace(pipeline, user_id, behaviours)
             waiting, rows = waiting + 1, rows + len(behaviours)
             if waiting == 100:
                 pipeline.execute()
@@ -107,6 +102,12 @@ class BehaviourTree:
         """Ids of all users with a tree, in no order."""
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
+
+    def _replace(self, pipeline: Pipeline, user_id: str, behaviours: Behaviours) -> None:
+        key = keys.tree(self._data, user_id)
+        pipeline.delete(key)
+        if len(behaviours):
+            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
 
     def _life(self, user_id: str) -> Blobs:
         life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]

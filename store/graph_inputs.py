@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.gaps import gap_buckets
+from store.search.spec import Search
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -65,6 +66,15 @@ def graph_inputs(
         inputs["recent_cross"] = cross[newest][None]
         inputs["recent_mask"] = np.full((1, len(row[newest])), len(behaviours) > 0)
     return inputs
+
+
+def search_inputs(
+    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows
+) -> tuple[Retrieved, GraphInputs]:
+    """The steps between reading and attending: search the behaviours of one request, and gather what was retrieved."""
+    cross = cross_with_gap(behaviours, at)
+    retrieved = search(candidates, behaviours, cross)
+    return retrieved, graph_inputs(candidates, behaviours, cross, retrieved, recent, context)
 
 
 def scores_of(logit: Floats, place: Rows, candidates: int) -> Floats:
