@@ -19,7 +19,7 @@ from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
-from store.load import NotPrepared, Prepared, load, stored_schema
+from store.load import NotPrepared, Prepared, load, load_snapshots, stored_schema
 from store.registry import StoredRegistry
 from store.types import FIRST_KNOWN
 
@@ -30,19 +30,28 @@ Url = Annotated[str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey 
 Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its data.")]
 Data = Annotated[str, typer.Option(help="The data set's name.", callback=check_data_name)]
 User = Annotated[str, typer.Argument(help="The user's id.", callback=canonical_id)]
+Snapshots = Annotated[list[Path] | None, typer.Option(help="Files of snapshots to load as well; may stand more than once.")]
 DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
 
 
 @app.command("load")
 def load_command(
-    data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER
-) -> None:
-    """Load schema, item registry and every user's behaviour tree. Running it again changes nothing."""
+    data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER,
+    snapshots: Snapshots = None,
+) -> None:  # fmt: skip
+    """Load schema, item registry and every user's behaviour tree. Running it again changes nothing.
+
+    Snapshots of users (what `python -m export precompute` leaves for sdim, mimn and twin_v2) are loaded after the
+    trees; loading trees drops those that were there.
+    """
     source = Prepared.open(prepared / data)
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
         task = progress.add_task("load", total=source.rows)
         load(source, connect(store_url), lambda _, rows: progress.advance(task, rows))
+        for path in snapshots or []:
+            task = progress.add_task(str(path), total=None)
+            load_snapshots(path, data, connect(store_url), lambda users, task=task: progress.advance(task, users))  # type: ignore[misc]
     console.print(f"{source.rows:,} behaviours of {data} are in the store")
 
 
@@ -110,7 +119,7 @@ def delete(
     user: User,
     data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER,
 ) -> None:  # fmt: skip
-    """Remove a user's tree."""
+    """Remove a user's tree and snapshots."""
     with _store(url, folder) as store_url:
         found = BehaviourTree(connect(store_url), data, 0).delete(user)
         console.print(f"user {user}: {'removed' if found else 'had no tree'}")

@@ -74,8 +74,13 @@ class BehaviourTree:
         life.pop(keys.NEWEST_FIELD, None)
         return self._decode(life, None, before)
 
+    def read_snapshot(self, user_id: str, model: str) -> bytes | None:
+        """The packed snapshot of a user for a model, if there is one."""
+        blob = self._redis.hget(keys.states(self._data, user_id), model)
+        return blob if isinstance(blob, bytes) else None
+
     def write(self, user_id: str, behaviours: Behaviours) -> None:
-        """Replace the tree of one user, atomically."""
+        """Replace the tree of one user, atomically; snapshots of the old one go."""
         pipeline = self._redis.pipeline(transaction=True)
         self._replace(pipeline, user_id, behaviours)
         pipeline.execute()
@@ -95,8 +100,8 @@ class BehaviourTree:
         written(waiting, rows)
 
     def delete(self, user_id: str) -> bool:
-        """Remove a user's tree; whether there was one."""
-        return bool(self._redis.unlink(keys.tree(self._data, user_id)))
+        """Remove a user's tree and snapshots; whether there was any."""
+        return bool(self._redis.unlink(keys.tree(self._data, user_id), keys.states(self._data, user_id)))
 
     def users(self) -> Iterator[str]:
         """Ids of all users with a tree, in no order."""
@@ -105,7 +110,7 @@ class BehaviourTree:
 
     def _replace(self, pipeline: Pipeline, user_id: str, behaviours: Behaviours) -> None:
         key = keys.tree(self._data, user_id)
-        pipeline.delete(key)
+        pipeline.delete(key, keys.states(self._data, user_id))  # snapshots were of the old tree
         if len(behaviours):
             pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
 

@@ -1,10 +1,12 @@
 """A bundle: one self-contained folder that verifies itself.
 
     bundles/<model>/<version>/        version = UTC time of making, 20260131T120000Z
-        score.onnx                    candidates x behaviours -> logit, weight
+        score.onnx                    candidates x behaviours (or a state) -> logit, weight
+        update.onnx                   state x behaviours -> state, for models that score from a state
         item_vector.npy ...           item tables: inputs of the graph or of the search
         registry.npz                  the item registry the tables were made for
         golden.npz                    a real request and its scores
+        weights.npz items.npz         for training to continue from; the service reads neither
         manifest.json                 written last: its presence says that the rest is whole
 
 Nothing here is pickled, and no path in a manifest can leave the folder.
@@ -25,14 +27,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from store import gaps
 from store.arrays import BadArrays, map_array, read_arrays
+from store.fold import initial_state
 from store.registry import Registry
 from store.schema import Schema
 from store.search import SEARCHES, Search, SearchSpec
+from store.snapshot import SnapshotCodec
 from store.types import Behaviours, Candidates, Floats, Rows
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
+UPDATE = "update.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
@@ -91,6 +96,9 @@ class Manifest(_Strict):
     recent: int  # R, newest behaviours of the short branch, 0 = none
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
+    state: list[TensorSpec] = []  # what the graph reads of a user in place of behaviours
+    snapshot_id: str | None = Field(None, pattern="^[0-9a-f]{16}$")  # of snapshots made with these parameters
+    fold_at_once: int | None = Field(None, ge=1)  # behaviours that one run of the update graph folds; None = any number
     tables: dict[str, TensorSpec]
     explains: bool  # the graph gives a weight per retrieved behaviour
     base_rate: float = Field(ge=0, le=1, allow_inf_nan=False)
@@ -141,12 +149,14 @@ class Bundle:
             if found != digest:
                 raise BundleInvalid(f"{path}: sha256 {found[:12]}..., the manifest says {digest[:12]}...")
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
+        needed |= {UPDATE} if self.manifest.state else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
         self.registry = self._registry()
         search = SEARCHES[self.manifest.search.name]
-        if absent := sorted({ITEM_VECTOR, *search.item_tables, *search.constants} - set(self.tables)):
+        initial = {f"initial_{spec.name}" for spec in self.manifest.state}
+        if absent := sorted({ITEM_VECTOR, *search.item_tables, *search.constants, *initial} - set(self.tables)):
             raise BundleInvalid(f"{folder / MANIFEST}: tables {', '.join(absent)} are missing")
         self.search: Search = search(self.manifest.search, self.tables)
         try:
@@ -158,6 +168,15 @@ class Bundle:
     def name(self) -> str:
         """`model:version`, as a request may ask for it."""
         return f"{self.manifest.model}:{self.manifest.version}"
+
+    @cached_property
+    def snapshots(self) -> SnapshotCodec | None:
+        """Reads this model's snapshots; None: it has none."""
+        manifest = self.manifest
+        if manifest.snapshot_id is None:
+            return None
+        empty = initial_state(self.tables, [spec.name for spec in manifest.state])
+        return SnapshotCodec(manifest.snapshot_id, empty, len(manifest.schema_.cross_features))
 
     @cached_property
     def golden(self) -> Golden:

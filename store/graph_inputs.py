@@ -3,13 +3,16 @@
     candidate_row    int32 [U, G, S]         0 at padding places
     retrieved_row    int32 [U, G, K]         retrieved_mask  bool [U, G, K]
     retrieved_cross  int32 [U, G, K, 1 + J]  gap bucket first, then the stored buckets
+    retrieved_size   int32 [U, G, K]         behaviours in each cluster, for the search of clusters
     recent_row       int32 [U, R]            the newest R behaviours, for models with a short branch
     recent_cross     int32 [U, R, 1 + J]     recent_mask     bool [U, R]
     context          int32 [U, F]
 
-U = 1 when serving. A graph takes those of these that it reads; item tables come beside them.
+U = 1 when serving. A graph takes those of these that it reads; item tables and, for some models, a
+user's state come beside them.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from store.gaps import gap_buckets
 from store.search.spec import Search
+from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -24,6 +28,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "retrieved_row": ("U", "G", "K"),
     "retrieved_cross": ("U", "G", "K", "1+J"),
     "retrieved_mask": ("U", "G", "K"),
+    "retrieved_size": ("U", "G", "K"),
     "recent_row": ("U", "R"),
     "recent_cross": ("U", "R", "1+J"),
     "recent_mask": ("U", "R"),
@@ -41,40 +46,54 @@ def cross_with_gap(behaviours: Behaviours, at: int) -> Rows:
     return out
 
 
-def graph_inputs(
-    candidates: Candidates, behaviours: Behaviours, cross: Rows, retrieved: Retrieved, recent: int, context: Rows
-) -> GraphInputs:
-    """The inputs of one request (U = 1).
+def graph_inputs(candidates: Candidates, behaviours: Behaviours, cross: Rows, retrieved: Retrieved, context: Rows) -> GraphInputs:
+    """The inputs of one request (U = 1), but for those of the short branch.
 
     Args:
-        behaviours: rows within the tables; the newest `recent` of them feed the short branch.
+        behaviours: those that were searched, rows within the tables.
         cross: int32 [L, 1 + J] of `cross_with_gap`.
-        recent: R, 0 = the model has no short branch.
         context: int32 [F].
     """
     row, cross = (behaviours.row, cross) if len(behaviours) else (np.zeros(1, np.int32), np.zeros((1, cross.shape[1]), np.int32))
-    inputs: GraphInputs = {
+    return {
         "candidate_row": np.where(retrieved.place >= 0, candidates.row[retrieved.place], 0).reshape(1, len(retrieved.index), -1),
         "retrieved_row": np.where(retrieved.mask, row[retrieved.index], 0)[None],
         "retrieved_cross": np.where(retrieved.mask[..., None], cross[retrieved.index], 0)[None],
         "retrieved_mask": retrieved.mask[None],
         "context": context[None],
-    }
-    if recent:
-        newest = slice(max(len(behaviours) - recent, 0), None)
-        inputs["recent_row"] = row[newest][None]
-        inputs["recent_cross"] = cross[newest][None]
-        inputs["recent_mask"] = np.full((1, len(row[newest])), len(behaviours) > 0)
-    return inputs
+    } | {name: array[None] for name, array in retrieved.extra.items()}
+
+
+def recent_inputs(behaviours: Behaviours, at: int, recent: int) -> GraphInputs:
+    """The inputs of the short branch: the newest `recent` of the behaviours (U = 1); none for `recent` 0."""
+    if not recent:
+        return {}
+    newest = behaviours.select(slice(max(len(behaviours) - recent, 0), None))
+    width = max(len(newest), 1)  # the empty user: one masked entry
+    row, cross = np.zeros(width, np.int32), np.zeros((width, 1 + newest.cross.shape[1]), np.int32)
+    row[: len(newest)], cross[: len(newest)] = newest.row, cross_with_gap(newest, at)
+    return {"recent_row": row[None], "recent_cross": cross[None], "recent_mask": np.full((1, width), len(newest) > 0)}
 
 
 def search_inputs(
-    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows
-) -> tuple[Retrieved, GraphInputs]:
-    """The steps between reading and attending: search the behaviours of one request, and gather what was retrieved."""
-    cross = cross_with_gap(behaviours, at)
-    retrieved = search(candidates, behaviours, cross)
-    return retrieved, graph_inputs(candidates, behaviours, cross, retrieved, recent, context)
+    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows,
+    snapshot: Snapshot | None = None,
+) -> tuple[Behaviours, Retrieved, GraphInputs]:  # fmt: skip
+    """The steps between reading and attending: search one request's behaviours, and gather what was retrieved.
+
+    Args:
+        snapshot: stands for the oldest behaviours; its clusters are searched in their place, a state holds them.
+
+    Returns:
+        what was searched, what was retrieved of it, and all inputs but a state.
+    """
+    searched = behaviours if snapshot is None else snapshot.and_newer(behaviours)
+    cross = cross_with_gap(searched, at)
+    retrieved = search(candidates, searched, cross)
+    if snapshot is not None:
+        retrieved = replace(retrieved, searched=len(behaviours))  # those that the snapshot stands for too
+    inputs = graph_inputs(candidates, searched, cross, retrieved, context) | recent_inputs(behaviours, at, recent)
+    return searched, retrieved, inputs
 
 
 def scores_of(logit: Floats, place: Rows, candidates: int) -> Floats:

@@ -27,6 +27,11 @@ def tree(data: str, user_id: str) -> str:
     return f"{data}:tree:{{{_tag(user_id)}}}"
 
 
+def states(data: str, user_id: str) -> str:
+    """HASH: model -> snapshot of the user for it."""
+    return f"{data}:states:{{{_tag(user_id)}}}"
+
+
 def registry_meta(data: str) -> str:
     """HASH: registry_id, schema_version, rows, categories."""
     return f"{data}:{{registry}}"

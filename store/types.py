@@ -15,7 +15,8 @@ Masks are bool, True = real. Times are Unix seconds. Rows and categories are the
 0 = padding, 1 = unknown. Behaviours are ordered by (ts, row) ascending: oldest first, always.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +50,15 @@ class Behaviours:
     category: Rows  # [L]
     ts: Seconds  # [L]
     cross: Bytes  # [L, J] bucket of each cross feature, 0 = missing
+    size: Rows | None = None  # [L] how many behaviours each stands for (a cluster's members); None = one each
 
     def __len__(self) -> int:
         return len(self.row)
 
     def select(self, index: NDArray[np.intp] | Mask | slice) -> "Behaviours":
-        """The behaviours at `index` (positions, a mask or a slice), all four arrays together."""
-        return Behaviours(self.row[index], self.category[index], self.ts[index], self.cross[index])
+        """The behaviours at `index` (positions, a mask or a slice), all arrays together."""
+        size = None if self.size is None else self.size[index]
+        return Behaviours(self.row[index], self.category[index], self.ts[index], self.cross[index], size)
 
     @staticmethod
     def empty(cross_features: int) -> "Behaviours":
@@ -84,3 +87,4 @@ class Retrieved:
     mask: Mask  # [G, K]
     place: Rows  # [G * S] into the candidates
     searched: int  # how many behaviours the search ran over
+    extra: dict[str, NDArray[Any]] = field(default_factory=dict)  # further graph inputs, named in `graph_inputs.AXES`

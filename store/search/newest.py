@@ -1,4 +1,4 @@
-"""No search: the newest K behaviours, one list for all candidates (din)."""
+"""No search: the newest K behaviours, one list for all candidates."""
 
 import numpy as np
 
@@ -7,15 +7,18 @@ from store.types import Behaviours, Candidates, Retrieved, Rows
 
 
 class NewestSearch(Search):
-    """G = 1, S = C. The empty user gets one masked entry."""
+    """G = 1, S = C; always K entries, oldest first, the padding behind them, so that a graph may count on K."""
 
     reads = "newest"
     group = None
 
+    @property
+    def newest(self) -> int:
+        return self.k
+
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         count = min(len(behaviours), self.k)
-        index = np.zeros((1, max(count, 1)), np.int32)
+        index = np.zeros((1, self.k), np.int32)
         index[0, :count] = np.arange(len(behaviours) - count, len(behaviours))
-        mask = np.zeros(index.shape, np.bool_)
-        mask[0, :count] = True
+        mask = np.arange(self.k)[None] < count
         return Retrieved(index, mask, np.arange(len(candidates.row), dtype=np.int32), count)

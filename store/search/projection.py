@@ -36,11 +36,15 @@ class ProjectionSearch(Search):
         if bias.ndim != 3 or bias.shape[0] != needed[0] or bias.shape[1] < needed[1] or bias.shape[2] != needed[2]:
             raise ValueError(f"cross_bias {bias.shape}, the schema and the heads need {needed}")
 
+    def bias(self, behaviours: Behaviours, cross: Rows) -> Floats:
+        """What each behaviour's relevance has from itself, for every candidate: float32 [L, H]."""
+        return bias_of(self.cross_bias, cross)
+
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         if not len(behaviours):
             return nothing(len(candidates.row))
         key = np.ascontiguousarray(self.key_projection[behaviours.row].transpose(1, 2, 0))  # [H, d_k, L]
-        bias = np.ascontiguousarray(bias_of(self.cross_bias, cross).T)  # [H, L]
+        bias = np.ascontiguousarray(self.bias(behaviours, cross).T, np.float32)  # [H, L]
         query = self.query_projection[candidates.row]  # [C, H, d_k]
         index = union_of_heads(query, key, bias, min(self.k, len(behaviours)))
         return one_by_one(index, len(candidates.row), len(behaviours))

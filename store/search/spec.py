@@ -17,7 +17,7 @@ class SearchSpec(BaseModel):
     """The search of a bundle, as its manifest states it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: Literal["newest", "category", "hamming", "projection"]
+    name: Literal["newest", "sessions", "category", "hamming", "projection", "clusters", "life"]
     k: int = Field(ge=1, le=1024)  # K, behaviours kept for each candidate
 
 
@@ -25,6 +25,7 @@ class Search(ABC):
     """One search over one version of the item tables."""
 
     reads: ClassVar[Reads]
+    clustered: ClassVar[bool] = False  # searches clusters of older behaviours
     group: ClassVar[int | None] = 1  # S, candidates that share a list; None = all of a request's
     item_tables: ClassVar[tuple[str, ...]] = ()  # tables it reads by row, [N, ...]
     constants: ClassVar[tuple[str, ...]] = ()  # tables it reads otherwise
@@ -33,6 +34,11 @@ class Search(ABC):
         self.k = spec.k
         for name in (*self.item_tables, *self.constants):
             setattr(self, name, tables[name])
+
+    @property
+    def newest(self) -> int:
+        """How many of the user's newest behaviours it needs, where it reads the newest list."""
+        return 0
 
     def check(self, buckets: list[int]) -> None:  # noqa: B027  (most searches have nothing to check)
         """Whether the tables fit each other and the buckets of the cross features, the gap's first.

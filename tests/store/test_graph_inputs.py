@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from store.graph_inputs import AXES, cross_with_gap, graph_inputs, stack
+from store.graph_inputs import AXES, cross_with_gap, graph_inputs, recent_inputs, stack
 from store.search.spec import nothing
 from store.types import Behaviours, Candidates, Retrieved
 from tests.store.events import behaviours_of
@@ -20,7 +20,8 @@ RETRIEVED = Retrieved(
 
 
 def inputs_of(behaviours=LIFE, retrieved=RETRIEVED, recent=2):
-    return graph_inputs(CANDIDATES, behaviours, cross_with_gap(behaviours, AT), retrieved, recent, CONTEXT)
+    inputs = graph_inputs(CANDIDATES, behaviours, cross_with_gap(behaviours, AT), retrieved, CONTEXT)
+    return inputs | recent_inputs(behaviours, AT, recent)
 
 
 def test_the_gap_stands_before_the_stored_features():
@@ -82,7 +83,7 @@ def test_the_empty_user_is_one_masked_behaviour_in_both_branches():
 )
 def test_every_input_has_its_axes_and_type(inputs):
     sizes = {"U": 1, "1+J": 2, "F": 2}
-    assert sorted(inputs) == sorted(AXES)
+    assert sorted(inputs) == sorted(set(AXES) - {"retrieved_size"})  # that of clusters only
     for name, array in inputs.items():
         assert array.ndim == len(AXES[name]), name
         assert array.dtype == (np.bool_ if name.endswith("_mask") else np.int32), name

@@ -17,9 +17,14 @@ def test_a_life_no_longer_than_k_is_kept_whole(k):
     assert kept(search(length=3, k=k)) == [[0, 1, 2], [0, 1, 2]]
 
 
-def test_the_empty_user_has_one_masked_entry():
+def test_there_are_always_k_entries_the_padding_behind():
+    retrieved = search(length=2, k=4)
+    assert (retrieved.index.tolist(), retrieved.mask.tolist()) == ([[0, 1, 0, 0]], [[True, True, False, False]])
+
+
+def test_the_empty_user_has_masked_entries_only():
     retrieved = search(length=0, k=3)
-    assert (retrieved.index.tolist(), retrieved.mask.tolist()) == ([[0]], [[False]])
+    assert (retrieved.index.tolist(), retrieved.mask.tolist()) == ([[0, 0, 0]], [[False] * 3])
     assert kept(retrieved) == [[], []]
 
 
