@@ -1,22 +1,26 @@
 """From labelled requests to graph inputs: search, gather, pad. The search is the service's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from export.data.dataset import Dataset
+from export.data.histories import ClusteredHistory, History, occurrences
 from export.data.requests import Requests
-from export.models.contract import CTRModel
+from export.models.contract import CTRModel, Scored, as_array
 from store.graph_inputs import GraphInputs, search_inputs, stack
 from store.search import SEARCHES, Search
+from store.snapshot import Snapshot
 from store.types import UNKNOWN, Behaviours, Candidates, Floats, Retrieved, Rows
 
-ROW_INPUTS = ("candidate_row", "retrieved_row", "recent_row")
+ROW_INPUTS = ("candidate_row", "retrieved_row", "recent_row", "negative_row", "sampled_row")
 FORGOTTEN = 0.01  # share of occurrences that training sees as the unknown item
+SAMPLED = 200  # behaviours of `sampled_row`
 
 
 @dataclass(frozen=True)
@@ -25,93 +29,142 @@ class SearchedRequest:
 
     candidates: Candidates
     behaviours: Behaviours
+    searched: Behaviours  # the same, or with clusters in place of the oldest
     retrieved: Retrieved
     inputs: GraphInputs
 
 
 def search_request(
-    search: Search, recent: int, candidates: Candidates, behaviours: Behaviours, at: int, context: Rows
-) -> SearchedRequest:
+    search: Search, recent: int, candidates: Candidates, behaviours: Behaviours, at: int, context: Rows,
+    snapshot: Snapshot | None = None,
+) -> SearchedRequest:  # fmt: skip
     """One request, searched and gathered as the service does it."""
-    retrieved, inputs = search_inputs(search, candidates, behaviours, at, recent, context)
-    return SearchedRequest(candidates, behaviours, retrieved, inputs)
+    searched, retrieved, inputs = search_inputs(search, candidates, behaviours, at, recent, context, snapshot)
+    return SearchedRequest(candidates, behaviours, searched, retrieved, inputs)
 
 
 class Batcher:
     """Makes the batches of one model over one split.
 
-    The search reads tables of all items; before a batch is searched, the rows that occur in it are
-    computed again from the current parameters, so that signatures and projections follow the vectors
-    at every step.
+    The search reads tables of all items; before a training batch is searched, the rows that occur in
+    it are computed again from the current parameters, so that signatures and projections follow the
+    vectors at every step. Clusters, which are made offline, are made again with every full `refresh`.
     """
 
-    def __init__(self, dataset: Dataset, requests: Requests, model: CTRModel, forget: np.random.Generator | None = None) -> None:
-        """`forget`: source of the occurrences that training turns into the unknown item; None = keep all."""
-        self.dataset, self.requests, self.model, self.forget = dataset, requests, model, forget
+    def __init__(
+        self, dataset: Dataset, requests: Requests, model: CTRModel, random: np.random.Generator | None = None,
+        newest: int | None = None,
+    ) -> None:  # fmt: skip
+        """Prepare; nothing is read yet.
+
+        Args:
+            random: source of what training draws: forgotten occurrences, negatives, samples. None = evaluation.
+            newest: cut every history to so many behaviours; None = the whole life.
+        """
+        self.dataset, self.requests, self.model, self.random = dataset, requests, model, random
+        self.newest = newest
+        if random is not None and model.config.trained_length is not None:
+            self.newest = model.config.trained_length
         self.features = torch.from_numpy(dataset.items.value)
+        self.counts = [torch.from_numpy(count) for count in occurrences(dataset)] if model.config.item_l2 else []
         self.search_type = SEARCHES[model.search_name]
         self.tables: dict[str, NDArray] = {}  # type: ignore[type-arg]
+        self.histories = History(dataset, self.newest)
         self.local = np.zeros(len(dataset.items.value), np.int32)  # row -> its place in the batch
 
     def refresh(self, rows: Rows | None = None) -> None:
-        """Compute the search tables of these rows (all rows by default) from the current parameters."""
-        if not (self.search_type.item_tables or self.search_type.constants):
+        """Compute tables and clusters from the current parameters; with `rows`, the tables of these rows only."""
+        search = self.search_type
+        if search.clustered and rows is None:
+            with torch.no_grad():
+                self.histories = ClusteredHistory(self.dataset, as_array(self.model.items(self.features)), self.newest)
+        if not (search.item_tables or search.constants or self.model.graph_tables):
             return
         with torch.no_grad():
             features = self.features if rows is None else self.features[rows]
-            fresh = self.model.search_tables(self.model.items(features))
+            fresh = self.model.tables(self.model.items(features))
         for name, table in fresh.items():
-            if name in self.search_type.constants or rows is None:
+            if name in self.model.constants or rows is None:
                 self.tables[name] = table
             else:
                 if name not in self.tables:
                     self.tables[name] = np.zeros((len(self.features), *table.shape[1:]), table.dtype)
                 self.tables[name][rows] = table
 
-    def logits(self, requests: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Logits of a training batch and their labels, float32 [impressions] each; tables follow the parameters."""
+    def loss(self, requests: Sequence[int]) -> Tensor:
+        """Loss of a training batch, a scalar: binary cross-entropy and what the model adds to it."""
+        if self.search_type.clustered and not self.tables:
+            self.refresh()  # the clusters that the first step reads
         read = [self._read(request) for request in requests]
-        self.refresh(np.unique(np.concatenate([np.append(b.row, c.row) for c, b in read])))
-        logit, place = self._forward(requests, read)
-        label = np.concatenate([self.requests.items(request)[1] for request in requests])
-        return logit.flatten()[place], torch.from_numpy(label)
+        self.refresh(np.unique(np.concatenate([np.append(b.row, c.row) for c, b, _ in read])))
+        scored, place, rows = self._forward(requests, read)
+        label = torch.from_numpy(np.concatenate([self.requests.items(request)[1] for request in requests]))
+        loss = binary_cross_entropy_with_logits(scored.logit.flatten()[place], label)
+        if scored.auxiliary_logit is not None:
+            loss = loss + binary_cross_entropy_with_logits(scored.auxiliary_logit.flatten()[place], label)
+        if scored.auxiliary_loss is not None:
+            loss = loss + scored.auxiliary_loss
+        if self.model.config.item_l2:
+            penalty = self.model.items.minibatch_l2(self.features[rows], self.counts)
+            loss = loss + self.model.config.item_l2 / len(label) * penalty
+        return loss
 
     def scores(self, requests: Sequence[int]) -> list[Floats]:
         """Probabilities float32 [C] of each request, from tables as they are."""
-        logit, place = self._forward(requests, [self._read(request) for request in requests])
-        score = torch.sigmoid(logit.flatten()[place]).numpy()
+        scored, place, _ = self._forward(requests, [self._read(request) for request in requests])
+        score = torch.sigmoid(scored.logit.flatten()[place]).numpy()
         sizes = [len(self.requests.items(request)[0]) for request in requests]
         return np.split(score, np.cumsum(sizes)[:-1])
 
-    def _forward(self, requests: Sequence[int], read: list[tuple[Candidates, Behaviours]]) -> tuple[Tensor, Tensor]:
-        """Logits [U, P], and where in them (flattened) each candidate stands, request by request."""
+    def _forward(
+        self, requests: Sequence[int], read: list[tuple[Candidates, Behaviours, Snapshot | None]]
+    ) -> tuple[Scored, NDArray[np.intp], Rows]:
+        """The scored batch, where in its logits (flattened) each candidate stands, and the rows it looked up."""
         search = self.search_type(self.model.search_spec, self.tables)
         recent = self.model.config.recent
         searched = [
-            search_request(search, recent, candidates, behaviours, int(self.requests.at[r]), self.requests.context[r])
-            for r, (candidates, behaviours) in zip(requests, read, strict=True)
+            search_request(search, recent, *read_one[:2], int(self.requests.at[r]), self.requests.context[r], read_one[2])
+            for r, read_one in zip(requests, read, strict=True)
         ]
-        arrays = stack([{name: request.inputs[name] for name in self.model.input_names} for request in searched])
+        names = self.model.batch_names
+        arrays = stack([{name: request.inputs[name] for name in names} | self._drawn(request) for request in searched])
         rows = np.unique(np.concatenate([arrays[name].ravel() for name in ROW_INPUTS if name in arrays]))
         self.local[rows] = np.arange(len(rows))
         inputs = {name: torch.from_numpy(self.local[array] if name in ROW_INPUTS else array) for name, array in arrays.items()}
-        logit, _ = self.model(self.model.items(self.features[rows]), inputs)
+        inputs |= {name: torch.from_numpy(self.tables[name][rows]) for name in self.model.graph_tables}
+        scored = self.model(self.model.items(self.features[rows]), inputs)
         _, groups, places = arrays["candidate_row"].shape
         flat = [u * groups * places + _flat_places(request.retrieved, places) for u, request in enumerate(searched)]
-        return logit, torch.from_numpy(np.concatenate(flat))
+        return scored, np.concatenate(flat), rows
 
-    def _read(self, request: int) -> tuple[Candidates, Behaviours]:
+    def _drawn(self, request: SearchedRequest) -> GraphInputs:
+        """Inputs that only training has: U = 1, as those of `graph_inputs`."""
+        drawn: GraphInputs = {}
+        if self.random is None:
+            return drawn
+        if "negative_row" in self.model.training_reads:  # as popular as candidates are
+            shape = request.inputs["retrieved_row"].shape
+            drawn["negative_row"] = self.requests.row[self.random.integers(0, len(self.requests.row), shape)]
+        if "sampled_row" in self.model.training_reads:
+            life = request.behaviours.row
+            kept = np.sort(self.random.permutation(len(life))[:SAMPLED])
+            drawn["sampled_row"] = (life[kept] if len(life) else np.zeros(1, np.int32))[None]
+            drawn["sampled_mask"] = np.full(drawn["sampled_row"].shape, len(life) > 0)
+        return drawn
+
+    def _read(self, request: int) -> tuple[Candidates, Behaviours, Snapshot | None]:
         rows, _ = self.requests.items(request)
-        behaviours = self.dataset.history(int(self.requests.user[request]), int(self.requests.at[request]))
+        user, at = int(self.requests.user[request]), int(self.requests.at[request])
         candidates = Candidates(rows, self.dataset.registry.category[rows])
-        if self.forget is None:
-            return candidates, behaviours
+        behaviours, snapshot = self.histories.behaviours(user, at), self.histories.snapshot(user, at)
+        if self.random is None:
+            return candidates, behaviours, snapshot
         candidates = Candidates(self._forgetful(candidates.row), candidates.category)
-        return candidates, Behaviours(self._forgetful(behaviours.row), behaviours.category, behaviours.ts, behaviours.cross)
+        return candidates, replace(behaviours, row=self._forgetful(behaviours.row)), snapshot
 
     def _forgetful(self, row: Rows) -> Rows:
-        assert self.forget is not None
-        return np.where(self.forget.random(len(row)) < FORGOTTEN, UNKNOWN, row).astype(np.int32)
+        assert self.random is not None
+        return np.where(self.random.random(len(row)) < FORGOTTEN, UNKNOWN, row).astype(np.int32)
 
 
 def _flat_places(retrieved: Retrieved, places: int) -> NDArray[np.intp]:

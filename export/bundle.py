@@ -11,17 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from export.batches import SearchedRequest, search_request
-from export.data.dataset import Dataset
-from export.graph import export_graph
+from export.data.dataset import ITEMS_FILE, Dataset
+from export.graph import export_graph, export_update, table_axes
 from export.models.contract import CTRModel
+from export.models.stateful import StatefulModel
 from export.precompute import item_tables, write_tables
-from export.train import Run
+from export.run import Run
+from export.snapshots import snapshot_id, write_snapshots
+from export.start import BUNDLED_WEIGHTS
 from store.bundle import (
     GOLDEN,
     GRAPH,
     ITEM_VECTOR,
     MANIFEST,
     REGISTRY,
+    UPDATE,
     Bundle,
     TensorSpec,
     new_version,
@@ -33,16 +37,18 @@ from store.search import SEARCHES
 from store.types import FIRST_KNOWN, Candidates
 
 BUNDLES = Path("bundles")
-TABLES = "tables"  # folder of a run
+TABLES, SNAPSHOTS = "tables", "snapshots.parquet"  # folder of a run, file in it
 GOLDEN_CANDIDATES = 64
 GOLDEN_BEHAVIOURS = (200, 1500)  # a history of ordinary length
 KEPT_VERSIONS = 5
 
 
 def precompute(dataset: Dataset, run: Run) -> Path:
-    """Write the item tables of a run to <run>/tables and say where they are."""
+    """Write what is made offline of a run to <run>/tables, and say where: item tables, and users' snapshots if it has such."""
     folder = run.folder / TABLES
-    write_tables(item_tables(dataset, run.model), folder)
+    tables = item_tables(dataset.items, run.model)
+    write_tables(tables, folder)
+    write_snapshots(dataset, run.facts["model"], run.model, tables, folder / SNAPSHOTS)
     return folder
 
 
@@ -65,12 +71,13 @@ def golden_request(dataset: Dataset, model: CTRModel, tables: dict[str, NDArray[
     return chosen, search_request(search, model.config.recent, candidates, behaviours, at, requests.context[chosen])
 
 
-def torch_scores(run: Run, request: SearchedRequest, item_vector: torch.Tensor) -> np.ndarray:
+def torch_scores(run: Run, request: SearchedRequest, tables: dict[str, NDArray[Any]]) -> np.ndarray:
     """Probabilities float32 [C] of a searched request, by torch."""
-    inputs = {name: torch.from_numpy(request.inputs[name]) for name in run.model.input_names}
+    model = run.model
+    arrays = {name: request.inputs[name] for name in model.batch_names} | {name: tables[name] for name in model.graph_tables}
     with torch.inference_mode():
-        logit, _ = run.model(item_vector, inputs)
-    return scores_of(logit[0].numpy(), request.retrieved.place, len(request.candidates.row))
+        scored = model(torch.from_numpy(tables[ITEM_VECTOR]), {name: torch.from_numpy(array) for name, array in arrays.items()})
+    return scores_of(scored.logit[0].numpy(), request.retrieved.place, len(request.candidates.row))
 
 
 def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
@@ -81,21 +88,21 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     model_folder = bundles / run.facts["model"]
     folder = model_folder / new_version(model_folder)
     folder.mkdir(parents=True)
-    tables = item_tables(dataset, run.model)
+    tables = item_tables(dataset.items, run.model)
     write_tables(tables, folder)
     dataset.registry.save(folder / REGISTRY)
+    np.savez(folder / BUNDLED_WEIGHTS, **{name: value.numpy() for name, value in run.model.state_dict().items()})
+    shutil.copyfile(dataset.folder / ITEMS_FILE, folder / ITEMS_FILE)
     chosen, request = golden_request(dataset, run.model, tables)
-    item_vector = torch.from_numpy(tables[ITEM_VECTOR])
-    inputs, outputs = export_graph(run.model, item_vector, request.inputs, folder / GRAPH)
+    inputs, outputs = export_graph(run.model, tables, request.inputs, folder / GRAPH)
+    state = export_update(run.model, tables, folder / UPDATE) if isinstance(run.model, StatefulModel) else []
     golden, at = request.behaviours, int(dataset.requests["test"].at[chosen])
     np.savez(
         folder / GOLDEN, candidate_row=request.candidates.row, candidate_category=request.candidates.category,
         row=golden.row, category=golden.category, ts=golden.ts, cross=golden.cross, at=at,
-        context=dataset.requests["test"].context[chosen], scores=torch_scores(run, request, item_vector),
+        context=dataset.requests["test"].context[chosen], scores=torch_scores(run, request, tables),
     )  # fmt: skip
-    search = SEARCHES[run.model.search_name]
-    axes = {name: ["N", *"HD"][: table.ndim] for name, table in tables.items() if name not in search.constants}
-    axes |= {name: ["1+J", "bucket", "H"] for name in search.constants}
+    axes = table_axes(run.model, tables)
     facts = run.facts
     write_manifest(
         folder,
@@ -110,7 +117,12 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
             "recent": run.model.config.recent,
             "inputs": inputs,
             "outputs": outputs,
-            "tables": {name: TensorSpec(name=name, dtype=str(table.dtype), axes=axes[name]) for name, table in tables.items()},
+            "state": state,
+            "snapshot_id": snapshot_id(run.model),
+            "fold_at_once": run.model.fold_at_once if isinstance(run.model, StatefulModel) else None,
+            "tables": {
+                name: TensorSpec(name=name, dtype=str(table.dtype), axes=list(axes[name])) for name, table in tables.items()
+            },
             "explains": run.model.explains,
             "base_rate": facts["base_rate"],
             "calibrated": dataset.facts["calibrated"],

@@ -1,7 +1,8 @@
 """Item tables of a trained model: what the service and the graph read by row instead of computing.
 
 `item_vector` float32 [N, D] for every model; `signature` uint64 [N] (eta); `key_projection` and
-`query_projection` float32 [N, H, d_k] and `cross_bias` (twin). Rows of items that training did not
+`query_projection` float32 [N, H, d_k] and `cross_bias` (sim_soft, twin, twin_v2); `bucket` int32
+[N, m / tau] (sdim); the empty user's state (sdim, mimn). Rows of items that training did not
 see stand too, from their features.
 """
 
@@ -13,19 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.data.dataset import Dataset
+from export.data.dataset import ItemFeatures
 from export.models.contract import CTRModel, as_array
 from store.bundle import ITEM_VECTOR
 
 ROWS_AT_ONCE = 100_000
 
 
-def item_tables(dataset: Dataset, model: CTRModel) -> dict[str, NDArray[Any]]:
+def item_tables(items: ItemFeatures, model: CTRModel) -> dict[str, NDArray[Any]]:
     """All tables of a model, by name."""
-    features = torch.from_numpy(dataset.items.value)
+    features = torch.from_numpy(items.value)
     with torch.no_grad():
         vectors = torch.cat([model.items(part) for part in torch.split(features, ROWS_AT_ONCE)])
-        return {ITEM_VECTOR: as_array(vectors), **model.search_tables(vectors)}
+        return {ITEM_VECTOR: as_array(vectors), **model.tables(vectors)}
 
 
 def write_tables(tables: dict[str, NDArray[Any]], folder: Path) -> None:

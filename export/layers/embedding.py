@@ -34,6 +34,19 @@ class ItemEmbedding(nn.Module):
         """Vectors float32 [n, D] of items given by their features int [n, F]."""
         return torch.cat([table(features[:, f]) for f, table in enumerate(self.tables)], dim=-1)
 
+    def minibatch_l2(self, features: Tensor, counts: list[Tensor]) -> Tensor:
+        """Mini-batch-aware L2 (DIN, eq. 6-7): half the sum of |w_j|^2 / n_j over the ids j that a batch holds.
+
+        Args:
+            features: int [n, F] of the batch's items, in any order and number.
+            counts: n_j, float32 [values] for each feature; ids that never occur count as 1.
+        """
+        total = features.new_zeros((), dtype=torch.float32)
+        for f, table in enumerate(self.tables):
+            present = torch.unique(features[:, f])
+            total = total + (table(present).square().sum(dim=1) / counts[f][present].clamp(min=1)).sum() / 2
+        return total
+
 
 class CrossEmbedding(nn.Module):
     """Embeddings of the bucketed features of a behaviour; all features in one table, one after another."""

@@ -3,7 +3,7 @@
 A model file holds a paper's own part: `interest`. What all share is here: looking vectors up in the
 item table, the short branch over the newest behaviours, the head. The same forward is run on U
 training requests and, exported, on one live request; behaviours stand once per user, never once per
-candidate.
+candidate. Models that score from a state instead of a sequence: `stateful.py`.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from export.layers.attention import HeadOutput, TargetAttention
 from export.layers.embedding import CrossEmbedding, ItemEmbedding
 from export.layers.head import Head
-from store.search import SearchSpec
+from store.search import SEARCHES, SearchSpec
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,65 @@ class ModelConfig:
     k: int = 100  # K, retrieved for each candidate
     recent: int = 50  # R, newest behaviours of the short branch; 0 = none
     seed: int = 0  # of random tensors that belong to the model
+    trained_length: int | None = None  # newest behaviours that a training request reads; None = the whole life
+    item_l2: float = 0.0  # lambda of the mini-batch-aware L2 on item embeddings (DIN, 5.1)
 
 
 class Sequence(NamedTuple):
     """Behaviours inside the graph: what they are, how they were, and which are real."""
 
     item: Tensor  # [U, G, K, D]
-    cross: Tensor  # int32 [U, G, K, 1 + J]
     mask: Tensor  # bool [U, G, K]
+    inputs: dict[str, Tensor]  # all of the batch, for what only some models read
+    item_vector: Tensor  # [N, D], to look up other rows of the inputs
+
+    @property
+    def cross(self) -> Tensor:
+        """How the behaviours were: int32 [U, G, K, 1 + J], the gap's bucket first."""
+        return self.inputs["retrieved_cross"]
+
+    def look_up(self, name: str) -> Tensor:
+        """Item vectors [..., D] of an input that holds rows."""
+        return nn.functional.embedding(self.inputs[name], self.item_vector)
+
+    def look_up_table(self, table: str, rows: str) -> Tensor:
+        """Entries [..., *] of an item table for an input that holds rows."""
+        return nn.functional.embedding(self.inputs[rows], self.inputs[table])
+
+
+class Interest(NamedTuple):
+    """What a paper's own part gives; the last two in training only."""
+
+    vector: Tensor  # [U, G, S, interest_dim]
+    like_target: Tensor  # [U, G, S, D], in the space of items, for the product with the target
+    weight: Tensor | None = None  # [U, G, S, K], mean over heads
+    auxiliary_loss: Tensor | None = None  # scalar, already weighted
+    auxiliary_logit: Tensor | None = None  # [U, G, S], a second prediction of the labels
+
+
+class Scored(NamedTuple):
+    """Output of a model; the last two in training only."""
+
+    logit: Tensor  # [U, P]
+    weight: Tensor | None  # [U, P, K], None: the model has no weight per behaviour
+    auxiliary_loss: Tensor | None
+    auxiliary_logit: Tensor | None  # [U, P]
 
 
 class CTRModel(nn.Module):
     """Base of all models.
 
-    Subclasses set `search_name`, `explains` and `interest_dim`, and implement `interest`; a searched
-    one adds `search_tables`.
+    Subclasses set `search_name`, `explains` and `interest_dim`, and implement `interest`; one whose
+    search or graph reads item tables adds `tables`.
     """
 
     config_type: ClassVar[type[ModelConfig]] = ModelConfig
     search_name: ClassVar[str]
-    explains: ClassVar[bool] = True
-    reads_cross: ClassVar[bool] = True  # whether the graph reads retrieved_cross
+    explains: ClassVar[bool] = True  # has a weight per retrieved behaviour
+    fixed_k: ClassVar[bool] = False  # the graph is made for exactly K behaviours
+    reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")  # of the retrieved
+    training_reads: ClassVar[tuple[str, ...]] = ()  # inputs that `Batcher` makes in training only
+    graph_tables: ClassVar[tuple[str, ...]] = ()  # of `tables`, those that the graph reads beside item_vector
 
     def __init__(self, shape: DataShape, config: ModelConfig, interest_dim: int) -> None:
         super().__init__()
@@ -84,50 +122,52 @@ class CTRModel(nn.Module):
     @property
     def input_names(self) -> list[str]:
         """Request inputs that the graph reads, of those in `store.graph_inputs`."""
-        names = ["candidate_row", "retrieved_row", "retrieved_mask"]
-        names += ["retrieved_cross"] * self.reads_cross
-        names += ["recent_row", "recent_cross", "recent_mask"] if self.config.recent else []
+        return ["candidate_row", *self.reads, *self._branch_names()]
+
+    @property
+    def constants(self) -> set[str]:
+        """Of `tables`, those that have no axis of items."""
+        return set(SEARCHES[self.search_name].constants)
+
+    @property
+    def batch_names(self) -> list[str]:
+        """Request inputs that a training batch holds; a graph's may be others."""
+        return self.input_names
+
+    def _branch_names(self) -> list[str]:
+        names = ["recent_row", "recent_cross", "recent_mask"] if self.config.recent else []
         return names + ["context"] * bool(self.shape.context)
 
-    def forward(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> Scored:
         """Score.
 
         Args:
             item_vector: float32 [N, D], or of the batch's own items with rows renumbered.
-            inputs: as in `store.graph_inputs`.
-
-        Returns:
-            logit float32 [U, G * S] and weight float32 [U, G * S, K], the attention on each
-            retrieved behaviour, mean over heads.
+            inputs: as in `store.graph_inputs`, and the model's `graph_tables`, rows as in item_vector.
         """
-        candidate_row = inputs["candidate_row"]  # [U, G, S]
-        target = nn.functional.embedding(candidate_row, item_vector)  # [U, G, S, D]
-        retrieved = Sequence(
-            nn.functional.embedding(inputs["retrieved_row"], item_vector),
-            inputs["retrieved_cross"] if self.reads_cross else inputs["retrieved_mask"],
-            inputs["retrieved_mask"],
-        )
-        interest, like_target, weight = self.interest(target, retrieved)
-        parts = [target.flatten(1, 2), interest.flatten(1, 2), (target * like_target).flatten(1, 2)]
+        target = nn.functional.embedding(inputs["candidate_row"], item_vector)  # [U, G, S, D]
+        found = self.interest(target, self.user(item_vector, inputs))
+        parts = [target.flatten(1, 2), found.vector.flatten(1, 2), (target * found.like_target).flatten(1, 2)]
         if self.config.recent:
-            recent = self._recent(target.flatten(1, 2).unsqueeze(1), item_vector, inputs).squeeze(1)  # [U, P, D]
+            recent = self._recent(parts[0].unsqueeze(1), item_vector, inputs).squeeze(1)  # [U, P, D]
             parts += [recent, parts[0] * recent]
         if self.context is not None:
             context = self.context(inputs["context"]).flatten(1).unsqueeze(1)  # [U, 1, F * width]
             parts.append(context.expand(-1, parts[0].shape[1], -1))
-        return self.head(parts), weight.flatten(1, 2)
+        flat = [None if tensor is None else tensor.flatten(1, 2) for tensor in (found.weight, found.auxiliary_logit)]
+        return Scored(self.head(parts), flat[0], found.auxiliary_loss, flat[1])
 
-    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
-        """The paper's own part.
+    def user(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> Any:
+        """What `interest` is told of the user: the retrieved behaviours."""
+        retrieved = nn.functional.embedding(inputs["retrieved_row"], item_vector)
+        return Sequence(retrieved, inputs["retrieved_mask"], inputs, item_vector)
 
-        Returns:
-            interest [U, G, S, interest_dim]; a vector [U, G, S, D] in the space of items, for the
-            product with the target; weights [U, G, S, K].
-        """
+    def interest(self, target: Tensor, user: Any) -> Interest:
+        """The paper's own part: interest of each target [U, G, S, D] in what `user` gave."""
         raise NotImplementedError
 
-    def search_tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
-        """Tables the search needs beside the rows, for the items given: [n, ...] each, or constants."""
+    def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
+        """Tables the search or the graph needs beside the vectors, for the items given: [n, ...] each, or constants."""
         return {}
 
     def _recent(self, target: Tensor, item_vector: Tensor, inputs: dict[str, Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
 v_U(A) = sum_j a(e_j, v_A) e_j, without softmax: the sum keeps the intensity of interest (eq. 3).
 Differences: the paper feeds a() with both vectors and their outer product; like the authors' later
-code it gets [q, k, q - k, q * k]. The head sees target x interest beside the two, as every model here.
+code it gets [q, k, q - k, q * k]. The mini-batch-aware L2 (5.1) counts an id's behaviours in the training
+time, not its repeats over samples. The head sees target x interest beside the two, as every model here.
 
 The first layer of a() is folded: W [q; k; q-k; q*k] = (W_q + W_d) q + (W_k - W_d) k + W_p (q * k), so
 that only the product is computed per pair.
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export.layers.dice import Dice
-from export.models.contract import CTRModel, DataShape, ModelConfig, Sequence
+from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 
 
@@ -24,6 +25,7 @@ class DINConfig(ModelConfig):
 
     k: int = 50  # newest behaviours
     recent: int = 0
+    item_l2: float = 0.01  # 6.5
     hidden: tuple[int, int] = (80, 40)  # of the attention unit
 
 
@@ -57,13 +59,13 @@ class DIN(CTRModel):
 
     config_type = DINConfig
     search_name = "newest"
-    reads_cross = False
+    reads = ("retrieved_row", "retrieved_mask")
 
     def __init__(self, shape: DataShape, config: DINConfig) -> None:
         super().__init__(shape, config, interest_dim=config.dim)
         self.unit = AttentionUnit(config.dim, config.hidden)
 
-    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
-        weight = self.unit(target, retrieved.item, retrieved.mask)  # [U, G, S, K]
-        pooled = torch.matmul(weight, retrieved.item)  # [U, G, S, D]
-        return pooled, pooled, weight
+    def interest(self, target: Tensor, user: Sequence) -> Interest:
+        weight = self.unit(target, user.item, user.mask)  # [U, G, S, K]
+        pooled = torch.matmul(weight, user.item)  # [U, G, S, D]
+        return Interest(pooled, pooled, weight)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention
-from export.models.contract import CTRModel, DataShape, ModelConfig, Sequence, as_array
+from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 from store.signatures import random_directions, sign
 
@@ -36,13 +36,13 @@ class ETA(CTRModel):
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + config.side_dim, config.head_dim, config.dim)
 
-    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
-        gap = self.gap(retrieved.cross[..., 0])  # [U, G, K, side]
-        item, side, weight = self.attention(target, retrieved.item, gap, retrieved.mask)
+    def interest(self, target: Tensor, user: Sequence) -> Interest:
+        gap = self.gap(user.cross[..., 0])  # [U, G, K, side]
+        item, side, weight = self.attention(target, user.item, gap, user.mask)
         interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
-        return interest, item.mean(dim=3), weight.mean(dim=3)
+        return Interest(interest, item.mean(dim=3), weight.mean(dim=3))
 
-    def search_tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
+    def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`signature` uint64 [n]."""
         signature: NDArray[np.uint64] = sign(as_array(item_vector), as_array(self.directions))
         return {"signature": signature}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention
 from export.layers.embedding import CrossEmbedding
-from export.models.contract import CTRModel, DataShape, ModelConfig, Sequence, as_array
+from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 
 
@@ -54,13 +54,18 @@ class TWIN(CTRModel):
         self.attention = TargetAttention(config.dim, 0, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + features * config.side_dim, config.head_dim, config.dim)
 
-    def interest(self, target: Tensor, retrieved: Sequence) -> tuple[Tensor, Tensor, Tensor]:
-        cross = self.cross(retrieved.cross)  # [U, G, K, J, side]
-        item, side, weight = self.attention(target, retrieved.item, cross.flatten(-2), retrieved.mask, self.bias(cross))
+    def interest(self, target: Tensor, user: Sequence) -> Interest:
+        cross = self.cross(user.cross)  # [U, G, K, J, side]
+        item, side, weight = self.attention(target, user.item, cross.flatten(-2), user.mask, self.relevance_bias(cross, user))
         interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
-        return interest, item.mean(dim=3), weight.mean(dim=3)
+        return Interest(interest, item.mean(dim=3), weight.mean(dim=3))
 
-    def search_tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
+    def relevance_bias(self, cross: Tensor, user: Sequence) -> Tensor:
+        """What a behaviour's relevance has from itself: float32 [U, G, K, H], of embedded features [U, G, K, J, side]."""
+        bias: Tensor = self.bias(cross)
+        return bias
+
+    def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]."""
         attention = self.attention
         scaled = attention.query / math.sqrt(attention.head_dim)

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, shape_inference
 
 from export.models import list_models
-from store.bundle import GRAPH, versions
+from store.bundle import versions
 
 KERNELS = json.loads(Path(__file__).with_name("cuda_kernels.json").read_text())
 ON_CPU_BY_DESIGN: dict[str, str] = {}  # operator -> why; shapes are computed on the CPU by kernels that the list has
@@ -31,13 +31,19 @@ def kernels_for(operator: str, schema_version: int) -> list[dict]:
 
 
 def without_kernel(path: Path) -> list[str]:
-    """Nodes that no row of the list serves, with operator, schema version and types."""
+    """Nodes that no row of the list serves, with operator, schema version and types; those in bodies of loops too."""
     model = shape_inference.infer_shapes(onnx.load(path), strict_mode=True)
-    graph, opset = model.graph, {entry.domain: entry.version for entry in model.opset_import}
-    types = {value.name: value.type.tensor_type.elem_type for value in [*graph.input, *graph.output, *graph.value_info]}
+    return missing_in(model.graph, {entry.domain: entry.version for entry in model.opset_import}, {})
+
+
+def missing_in(graph: onnx.GraphProto, opset: dict[str, int], outer: dict[str, int]) -> list[str]:
+    types = outer | {value.name: value.type.tensor_type.elem_type for value in [*graph.input, *graph.output, *graph.value_info]}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     missing = []
     for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                missing += missing_in(attribute.g, opset, types)
         schema = onnx.defs.get_schema(node.op_type, opset[node.domain], node.domain)
         used: dict[str, str] = {}
         for formal, name in [*zip(schema.inputs, node.input, strict=False), *zip(schema.outputs, node.output, strict=False)]:
@@ -52,17 +58,34 @@ def without_kernel(path: Path) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("name", list_models())
-def test_every_operator_of_the_graph_has_a_cuda_kernel(world, name):
+def graphs_of(world, name: str) -> list[Path]:
     folder = world.bundles / name
-    assert without_kernel(folder / versions(folder)[-1] / GRAPH) == []
+    return sorted((folder / versions(folder)[-1]).glob("*.onnx"))
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_operator_of_the_graphs_has_a_cuda_kernel(world, name):
+    assert graphs_of(world, name)
+    assert {path.name: without_kernel(path) for path in graphs_of(world, name)} == {
+        path.name: [] for path in graphs_of(world, name)
+    }
 
 
 @pytest.mark.parametrize("name", list_models())
 def test_graphs_have_no_custom_domain(world, name):
-    folder = world.bundles / name
-    graph = onnx.load(folder / versions(folder)[-1] / GRAPH).graph
-    assert {node.domain for node in graph.node} == {""}
+    for path in graphs_of(world, name):
+        assert {node.domain for node in onnx.load(path).graph.node} == {""}
+
+
+def test_an_operator_in_the_body_of_a_loop_is_noticed(tmp_path):
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
+    inner = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []) for name in ("a", "b")]
+    body = helper.make_graph([helper.make_node("Tan", ["a"], ["b"])], "body", inner[:1], inner[1:])
+    scan = helper.make_node("Scan", ["x"], ["y"], body=body, num_scan_inputs=1)
+    model = helper.make_model(helper.make_graph([scan], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 20)])
+    onnx.save(model, tmp_path / "scan.onnx")
+    assert "Tan-7 {'T': 'float'}" in without_kernel(tmp_path / "scan.onnx")
 
 
 def test_an_operator_without_a_kernel_is_noticed(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from export.models import build
 from export.models.contract import CTRModel, DataShape
 from store.gaps import BUCKETS
-from store.graph_inputs import GraphInputs, cross_with_gap, graph_inputs
+from store.graph_inputs import GraphInputs, cross_with_gap, graph_inputs, recent_inputs
 from store.search import SEARCHES
 from store.types import Behaviours, Candidates, Retrieved
 
@@ -29,25 +29,29 @@ class Small:
     def of(name: str, seed: int = 0, **config) -> "Small":
         torch.manual_seed(seed)
         model = build(name, SHAPE, dim=16, head_dim=4, **config).eval()
-        rows = np.arange(ITEMS)
-        features = torch.from_numpy(np.stack([rows, category(rows)], axis=1).astype(np.int32))
-        return Small(model, model.items(features).detach())
+        return Small(model, model.items(FEATURES).detach())
 
     def search(self, rows, behaviours) -> tuple[Retrieved, GraphInputs]:
         candidates = Candidates(np.asarray(rows, np.int32), category(np.asarray(rows)))
         cross = cross_with_gap(behaviours, AT)
-        search = SEARCHES[self.model.search_name](self.model.search_spec, self.model.search_tables(self.vectors))
+        search = SEARCHES[self.model.search_name](self.model.search_spec, self.model.tables(self.vectors))
         retrieved = search(candidates, behaviours, cross)
-        return retrieved, graph_inputs(candidates, behaviours, cross, retrieved, self.model.config.recent, CONTEXT)
+        inputs = graph_inputs(candidates, behaviours, cross, retrieved, CONTEXT)
+        return retrieved, inputs | recent_inputs(behaviours, AT, self.model.config.recent)
 
-    def forward(self, inputs: GraphInputs):
-        return self.model(self.vectors, {name: torch.from_numpy(inputs[name]) for name in self.model.input_names})
+    def forward(self, inputs: GraphInputs, training: bool = False):
+        """A batch, scored; tables of the graph beside it. In training gradients flow to the item embeddings."""
+        vectors = self.model.items(FEATURES) if training else self.vectors
+        tables = self.model.tables(vectors)
+        names = [*self.model.batch_names, *(name for name in inputs if training and name in DRAWN)]
+        arrays = {name: inputs[name] for name in names} | {name: tables[name] for name in self.model.graph_tables}
+        return self.model(vectors, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def logits(self, rows, behaviours) -> np.ndarray:
         """Logit of each candidate, in order."""
         retrieved, inputs = self.search(rows, behaviours)
         with torch.inference_mode():
-            logit = self.forward(inputs)[0][0].numpy()
+            logit = self.forward(inputs).logit[0].numpy()
         out = np.empty(len(rows), np.float32)
         out[retrieved.place[retrieved.place >= 0]] = logit[retrieved.place >= 0]
         return out
@@ -57,6 +61,17 @@ def category(rows):
     """Category row of each item row, 0 and 1 as they are."""
     rows = np.asarray(rows)
     return np.where(rows < 2, rows, rows % CATEGORIES + 2).astype(np.int32)
+
+
+FEATURES = torch.from_numpy(np.stack([np.arange(ITEMS), category(np.arange(ITEMS))], axis=1))
+DRAWN = ("negative_row", "sampled_row", "sampled_mask")  # what only training has
+
+
+def training_inputs(inputs: GraphInputs) -> GraphInputs:
+    """What a training batch has beside `inputs`: other items as negatives, and every second one as the sample."""
+    row, mask = inputs["retrieved_row"][:, 0], inputs["retrieved_mask"][:, 0]
+    negative = np.where(inputs["retrieved_mask"], (inputs["retrieved_row"] + 7) % (ITEMS - 2) + 2, 0).astype(np.int32)
+    return {"negative_row": negative, "sampled_row": row[:, ::2], "sampled_mask": mask[:, ::2]}
 
 
 def behaviours(rows, gap_s: int = 5000, seed: int = 0) -> Behaviours:

@@ -1,6 +1,7 @@
 """What makes DIN DIN."""
 
 import numpy as np
+import pytest
 import torch
 
 from export.layers.dice import Dice
@@ -13,9 +14,9 @@ def test_attention_is_not_normalised():
     small = Small.of("din")
     _, once = small.search([5], behaviours([7]))
     _, twice = small.search([5], behaviours([7, 7]))
-    _, weight = small.forward(once)
-    _, weights = small.forward(twice)
-    assert torch.allclose(weights[0, 0], weight[0, 0].expand(2))
+    weight = small.forward(once).weight
+    weights = small.forward(twice).weight
+    assert torch.allclose(weights[0, 0, :2], weight[0, 0, :1].expand(2))
 
 
 def test_the_unit_equals_a_plain_mlp_over_target_behaviour_difference_and_product():
@@ -64,3 +65,22 @@ def test_dice_statistics_leave_padding_out():
     padded(pad(target, (0, 0, 0, 5)), pad(item, (0, 0, 0, 7)), pad(mask, (0, 7)))
     assert torch.allclose(unit.first_dice.mean, padded.first_dice.mean, atol=1e-6)
     assert torch.allclose(unit.second_dice.variance, padded.second_dice.variance, atol=1e-6)
+
+
+def test_l2_touches_the_ids_of_the_batch_only_each_over_its_count():
+    """sum over present ids of |w|^2 / (2 n): eq. 6-7, by hand."""
+    items = Small.of("din").model.items
+    counts = [torch.arange(40, dtype=torch.float32), torch.full((7,), 4.0)]
+    features = torch.tensor([[5, 3], [9, 3], [5, 3], [1, 1]])  # 5 stands twice and counts once
+    first, second = (table.weight for table in items.tables)
+    expected = first[5].square().sum() / 5 + first[9].square().sum() / 9 + first[1].square().sum() / 1
+    expected = (expected + (second[3].square().sum() + second[1].square().sum()) / 4) / 2
+    penalty = items.minibatch_l2(features, counts)
+    assert float(penalty.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    penalty.backward()
+    touched = first.grad.coalesce().indices()[0]
+    assert sorted(touched.tolist()) == [1, 5, 9]
+
+
+def test_din_is_trained_with_it():
+    assert Small.of("din").model.config.item_l2 == 0.01  # lambda of the paper's 6.5

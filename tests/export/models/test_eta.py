@@ -9,7 +9,7 @@ from tests.export.models.synthetic import Small, many
 
 def test_a_bit_is_the_sign_of_the_product_with_a_fixed_random_direction():
     small = Small.of("eta")
-    signature = small.model.search_tables(small.vectors)["signature"]
+    signature = small.model.tables(small.vectors)["signature"]
     bits = (small.vectors.numpy() @ small.model.directions.numpy()) > 0
     assert [[bool(int(word) >> j & 1) for j in range(BITS)] for word in signature] == bits.tolist()
 
@@ -24,8 +24,8 @@ def test_the_directions_are_no_parameter_but_are_saved():
 
 def test_signatures_follow_the_vectors():
     small = Small.of("eta")
-    before = small.model.search_tables(small.vectors)["signature"]
-    assert (small.model.search_tables(-small.vectors)["signature"][2:] == ~before[2:]).all()
+    before = small.model.tables(small.vectors)["signature"]
+    assert (small.model.tables(-small.vectors)["signature"][2:] == ~before[2:]).all()
 
 
 def test_retrieving_the_whole_life_is_full_attention():

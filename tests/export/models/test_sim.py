@@ -1,10 +1,10 @@
-"""What makes SIM with hard search SIM with hard search."""
+"""What makes SIM that model: hard and soft search, attention without a value matrix, the search's own loss."""
 
 import numpy as np
 import torch
 
 from store.search.category import GROUP
-from tests.export.models.synthetic import AT, Small, behaviours, category, many
+from tests.export.models.synthetic import AT, Small, behaviours, category, many, training_inputs
 
 
 def by_hand(small, target_row, life):
@@ -33,7 +33,7 @@ def test_the_interest_is_attention_over_the_candidates_category_without_a_value_
     sequence.cross, sequence.mask = (torch.from_numpy(inputs[f"retrieved_{n}"]) for n in ("cross", "mask"))
     target = torch.nn.functional.embedding(torch.from_numpy(inputs["candidate_row"]), small.vectors)
     with torch.no_grad():
-        interest, _, _ = small.model.interest(target, sequence)
+        interest = small.model.interest(target, sequence).vector
         expected = by_hand(small, 11, life)
     at = int(np.flatnonzero(retrieved.place == 0)[0])
     dim, heads = small.model.config.dim, small.model.config.heads
@@ -60,3 +60,51 @@ def test_candidates_of_one_category_share_one_list_in_groups_of_four():
     retrieved, inputs = small.search([7, 12, 17, 22, 27, 8], many(60))  # five of one category, one of another
     assert inputs["candidate_row"].shape == (1, 3, GROUP)
     assert sorted(retrieved.place[retrieved.place >= 0].tolist()) == list(range(6))
+
+
+def test_soft_search_keeps_the_largest_inner_products():
+    small, life = Small.of("sim_soft", k=5), many(80)
+    retrieved, _ = small.search([11], life)
+    with torch.inference_mode():
+        behaviour, target = small.vectors @ small.model.from_behaviour, small.vectors[11] @ small.model.from_target
+        relevance = (behaviour[life.row] @ target).numpy()
+    best = np.lexsort((-np.arange(80), -relevance))[:5]  # equal: the newer
+    assert retrieved.index[0].tolist() == sorted(best.tolist())
+
+
+def test_soft_search_never_takes_padding_for_a_behaviour_of_negative_relevance():
+    """Three behaviours, all of negative relevance, K = 5: three are found."""
+    small = Small.of("sim_soft", k=5)
+    with torch.no_grad():
+        small.model.from_behaviour.copy_(-small.model.from_target)
+    retrieved, _ = small.search([11], behaviours([11, 11, 11]))
+    assert retrieved.mask.sum() == 3
+
+
+def test_the_search_has_a_click_prediction_of_its_own_in_training_only():
+    small = Small.of("sim_soft")
+    _, inputs = small.search([5, 9], many(60))
+    assert small.forward(inputs).auxiliary_logit is None
+    assert not set(small.model.training_reads) & set(small.model.input_names)
+    small.model.train()
+    scored = small.forward(inputs | training_inputs(inputs), training=True)
+    assert scored.auxiliary_logit.shape == scored.logit.shape
+    scored.auxiliary_logit.sum().backward()
+    assert bool(small.model.from_behaviour.grad.any())
+    assert bool(small.model.from_target.grad.any())
+    assert small.model.attention.key.grad is None  # the attention's loss is another
+
+
+def test_the_search_loss_pools_behaviours_by_their_relevance():
+    small = Small.of("sim_soft")
+    model, rows = small.model.train(), torch.tensor([[7, 9, 12, 0]])
+    heard = []
+    model.search_head.register_forward_hook(lambda _, parts, out: heard.append(parts[0][0]))
+    _, inputs = small.search([5], behaviours([7, 9, 12]))
+    drawn = {"sampled_row": rows.numpy().astype(np.int32), "sampled_mask": np.array([[True, True, True, False]])}
+    with torch.no_grad():
+        small.forward(inputs | training_inputs(inputs) | drawn, training=True)
+        item, target = small.vectors[[7, 9, 12]], small.vectors[5]
+        relevance = (item @ model.from_behaviour) @ (target @ model.from_target)
+        pooled = (relevance[:, None] * item).sum(dim=0) / 3
+    assert torch.allclose(heard[0][0, 0], pooled, atol=1e-5)

@@ -28,7 +28,7 @@ def test_the_search_ranks_by_the_relevance_that_the_attention_uses():
     """GSU and ESU share the formula: the weights of the graph are the softmax of the search's own relevance."""
     small, life = Small.of("twin", k=60), many(60)
     _, inputs = small.search([13], life)
-    _, weight = small.forward(inputs)
+    weight = small.forward(inputs).weight
     relevance = relevance_by_hand(small, 13, life)
     expected = np.exp(relevance) / np.exp(relevance).sum(axis=1, keepdims=True)
     assert np.allclose(weight[0, 0].detach().numpy(), expected.mean(axis=0), atol=1e-5)
@@ -36,7 +36,7 @@ def test_the_search_ranks_by_the_relevance_that_the_attention_uses():
 
 def test_the_tables_of_the_search_give_that_relevance():
     small, life = Small.of("twin"), many(60)
-    tables = small.model.search_tables(small.vectors)
+    tables = small.model.tables(small.vectors)
     bias = bias_of(tables["cross_bias"], cross_with_gap(life, AT))
     scores = np.einsum("hd,lhd->hl", tables["query_projection"][13], tables["key_projection"][life.row]) + bias.T
     assert np.allclose(scores, relevance_by_hand(small, 13, life), atol=1e-5)
@@ -70,7 +70,7 @@ def test_the_cross_projection_is_block_diagonal():
 def test_the_target_has_inherent_features_only():
     """The query is made of the item alone: no cross feature of any behaviour changes it."""
     small = Small.of("twin")
-    assert small.model.search_tables(small.vectors)["query_projection"].shape == (ITEMS, 4, 4)
+    assert small.model.tables(small.vectors)["query_projection"].shape == (ITEMS, 4, 4)
 
 
 def test_cross_features_enter_the_search():

@@ -1,0 +1,60 @@
+"""What makes TWIN-V2 that model: clusters in place of behaviours, and ln n for a cluster of n."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from tests.export.models.synthetic import Small, behaviours, many
+
+
+def of_size(life, sizes):
+    return replace(life, size=np.asarray(sizes, np.int32))
+
+
+def test_without_clusters_it_is_twin():
+    """All n = 1: the same parameters give TWIN's scores, through search and attention."""
+    twin, clustered = Small.of("twin"), Small.of("twin_v2")
+    clustered.model.load_state_dict(twin.model.state_dict())
+    clustered.vectors = twin.vectors
+    for life in (many(0), many(1), many(300), of_size(many(300), np.ones(300))):
+        assert np.allclose(clustered.logits([5, 9, 33], life), twin.logits([5, 9, 33], life), atol=1e-6)
+
+
+def test_a_cluster_of_n_equal_behaviours_is_n_copies_of_one():
+    """Same item, same features, same gap: attention as to n of them side by side."""
+    small = Small.of("twin_v2", recent=0)
+    apart = behaviours([7, 9, 9, 9, 9, 12], gap_s=0)
+    apart.cross[:] = 2
+    together = of_size(behaviours([7, 9, 12], gap_s=0), [1, 4, 1])
+    together.cross[:] = 2
+    assert np.allclose(small.logits([5, 9], together), small.logits([5, 9], apart), atol=1e-5)
+    assert not np.allclose(small.logits([5, 9], behaviours([7, 9, 12], gap_s=0)), small.logits([5, 9], apart), atol=1e-4)
+
+
+def test_search_prefers_the_larger_of_two_clusters_alike():
+    small = Small.of("twin_v2", k=1, heads=1)
+    life = behaviours([9, 9, 9], gap_s=0)
+    life.cross[:] = 1
+    retrieved, inputs = small.search([5], of_size(life, [1, 7, 1]))
+    assert retrieved.index.tolist() == [[1]]
+    assert inputs["retrieved_size"].tolist() == [[[7]]]
+
+
+def test_ln_n_stands_in_every_head():
+    small = Small.of("twin_v2")
+    life = of_size(many(5), [1, 2, 3, 4, 5])
+    _, inputs = small.search([5], life)
+    arrays = {name: torch.from_numpy(inputs[name]) for name in small.model.input_names}
+    with torch.inference_mode():
+        user = small.model.user(small.vectors, arrays)
+        cross = small.model.cross(user.cross)
+        added = small.model.relevance_bias(cross, user) - small.model.bias(cross)
+    assert np.allclose(added[0, 0].numpy(), np.log([1, 2, 3, 4, 5])[:, None] * np.ones(4), atol=1e-5)
+
+
+def test_padding_has_size_0_and_no_weight():
+    small = Small.of("twin_v2")
+    _, inputs = small.search([5], many(0))
+    assert inputs["retrieved_size"].tolist() == [[[0]]]
+    assert np.isfinite(small.logits([5], many(0))).all()
