@@ -1,12 +1,15 @@
 """Step 4, attend (ESU): onnxruntime over candidates and retrieved behaviours. No model is special here."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from store.bundle import GRAPH, ITEM_VECTOR, Bundle, BundleInvalid
+from service.search import Searched
+from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
+from store.fold import State, fold, initial_state
 from store.graph_inputs import GraphInputs
 from store.types import Floats
 
@@ -23,48 +26,78 @@ class Attended:
 
 
 class Graph:
-    """A bundle's graph in a session, its item table bound once: requests carry row ids only."""
+    """A bundle's graphs, ready to run: the one that scores, and the one that folds behaviours into a state if it has one."""
 
     def __init__(self, bundle: Bundle, providers: Providers, threads: int) -> None:
         """Load.
 
         Raises:
-            BundleInvalid: the graph cannot be loaded, its inputs are not the manifest's, or `cuda` was
+            BundleInvalid: a graph cannot be loaded, its inputs are not the manifest's, or `cuda` was
                 asked for and is not to be had.
         """
-        wanted = _providers(providers)
+        manifest = bundle.manifest
+        self._score = _Session(bundle, GRAPH, {spec.name for spec in manifest.inputs}, providers, threads)
+        self.device = self._score.device
+        self._state = [spec.name for spec in manifest.state]
+        if self._state:
+            needed = {*self._state, "behaviour_row", ITEM_VECTOR} | {spec.name for spec in manifest.inputs} & set(bundle.tables)
+            self._update = _Session(bundle, UPDATE, needed, providers, threads)
+            self._initial = initial_state(bundle.tables, self._state)
+            self._at_once = manifest.fold_at_once
+
+    def run(self, inputs: GraphInputs, state: State | None = None, weights: bool = False) -> Attended:
+        """Attend: float32 [P] logits, and on demand the weights.
+
+        `state`: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
+        """
+        if self._state:
+            row = inputs["retrieved_row"][inputs["retrieved_mask"]]  # [L], oldest first
+            folded = [f"next_{name}" for name in self._state]
+            inputs = inputs | fold(lambda feed: self._update.run(feed, folded), state or self._initial, row, self._at_once)
+        logit, *weight = self._score.run(inputs, ["logit", "weight"] if weights and self._score.weighs else ["logit"])
+        return Attended(logit[0], weight[0][0] if weight else None)
+
+
+class _Session:
+    """One graph in onnxruntime, the item tables it reads bound once: requests carry row ids only."""
+
+    def __init__(self, bundle: Bundle, name: str, stated: set[str], providers: Providers, threads: int) -> None:
+        """`stated`: the inputs it must have. Raises BundleInvalid as `Graph`."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with other requests
         options.enable_mem_pattern = False  # shapes differ from request to request
         options.log_severity_level = 3
-        path = bundle.folder / GRAPH
+        path = bundle.folder / name
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=wanted)
+            self._session = onnxruntime.InferenceSession(path, options, providers=_providers(providers))
         except Exception as error:  # onnxruntime has no base class of its own
             raise BundleInvalid(f"{path}: onnxruntime cannot load it ({error})") from error
         self.device: Literal["cuda", "cpu"] = "cuda" if CUDA in self._session.get_providers() else "cpu"
         if providers == "cuda" and self.device != "cuda":
             raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime offers {onnxruntime.get_available_providers()}")
         found = {node.name for node in self._session.get_inputs()}
-        stated = {spec.name for spec in bundle.manifest.inputs}
         if found != stated:
             raise BundleInvalid(f"{path}: inputs {sorted(found)}, the manifest says {sorted(stated)}")
-        self._request_inputs = sorted(stated - {ITEM_VECTOR})
-        self._item_vector = onnxruntime.OrtValue.ortvalue_from_numpy(bundle.tables[ITEM_VECTOR], self.device, 0)
+        self.weighs = any(node.name == "weight" for node in self._session.get_outputs())
+        self._request_inputs = sorted(stated - set(bundle.tables))
+        self._tables = {
+            table: onnxruntime.OrtValue.ortvalue_from_numpy(bundle.tables[table], self.device, 0)
+            for table in sorted(stated & set(bundle.tables))
+        }
 
-    def run(self, inputs: GraphInputs, weights: bool = False) -> Attended:
-        """Attend: float32 [P] logits, and on demand the weights."""
+    def run(self, inputs: GraphInputs, outputs: list[str]) -> list[NDArray[Any]]:
+        """The outputs asked for."""
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(ITEM_VECTOR, self._item_vector)
+        for name, table in self._tables.items():
+            binding.bind_ortvalue_input(name, table)
         for name in self._request_inputs:
             binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
-        outputs = ["logit", "weight"] if weights else ["logit"]
         for name in outputs:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
-        logit, *weight = binding.copy_outputs_to_cpu()
-        return Attended(logit[0], weight[0][0] if weight else None)
+        found: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return found
 
 
 def _providers(providers: Providers) -> list[str]:
@@ -73,6 +106,6 @@ def _providers(providers: Providers) -> list[str]:
     return [CUDA, CPU]
 
 
-def attend(graph: Graph, inputs: GraphInputs, explain: int) -> Attended:
-    """Run the graph of the call's bundle."""
-    return graph.run(inputs, weights=explain > 0)
+def attend(graph: Graph, searched: Searched, explain: int) -> Attended:
+    """Run the graphs of the call's bundle."""
+    return graph.run(searched.inputs, searched.state, weights=explain > 0)

@@ -18,6 +18,7 @@ from store.behaviour_tree import BehaviourTree
 from store.bundle import Bundle
 from store.connection import text
 from store.registry import StoredRegistry
+from store.snapshot import BadSnapshot, Snapshot
 from store.types import FIRST_KNOWN, Behaviours
 
 log = logging.getLogger("longtrail")
@@ -30,6 +31,7 @@ class Fetched:
     """Behaviours of the user, and what is missing from them."""
 
     behaviours: Behaviours
+    snapshot: Snapshot | None = None  # stands for the oldest of them
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
@@ -56,14 +58,15 @@ class StoreReader:
         tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
         search = bundle.search
         categories = np.unique(call.candidates.category)
-        recent = max(bundle.manifest.recent, search.k if search.reads == "newest" else 0)
+        recent = max(bundle.manifest.recent, search.newest)
         if not self._breaker.allows():
-            return Fetched(Behaviours.empty(cross_features), ("store_down",), store_failed=True)
+            return Fetched(Behaviours.empty(cross_features), degraded=("store_down",), store_failed=True)
         try:  # directly after: whatever happens from here on is reported to the breaker
             self._check(bundle)
             read = tree.read(
                 call.user_id, search.reads, categories[categories >= FIRST_KNOWN], recent, bundle.registry, call.before
             )
+            snapshot, bad_snapshots = self._snapshot(tree, call, bundle, read.behaviours)
             item_ids = self._ids_beyond(read.behaviours, bundle) if call.explain else {}
         except RedisError as error:
             why = reason(error)
@@ -71,12 +74,26 @@ class StoreReader:
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
-            return Fetched(Behaviours.empty(cross_features), (why,), store_failed=True)
+            return Fetched(Behaviours.empty(cross_features), degraded=(why,), store_failed=True)
         except BaseException:
             self._breaker.succeeded()  # a fault of ours says nothing of the store
             raise
         self._breaker.succeeded()
-        return Fetched(read.behaviours, ("bad_record",) if read.bad_records else (), item_ids=item_ids)
+        degraded = ("bad_record",) if read.bad_records + bad_snapshots else ()
+        return Fetched(read.behaviours, snapshot, degraded, item_ids=item_ids)
+
+    def _snapshot(
+        self, tree: BehaviourTree, call: Call, bundle: Bundle, behaviours: Behaviours
+    ) -> tuple[Snapshot | None, int]:  # fmt: skip
+        """What stands for the oldest behaviours, where the model has such a thing; and how many could not be read."""
+        if bundle.snapshots is None or not len(behaviours):
+            return None, 0
+        blob = tree.read_snapshot(call.user_id, bundle.manifest.model)
+        try:
+            return bundle.snapshots.decode(blob, behaviours, bundle.registry.category_of) if blob else None, 0
+        except BadSnapshot as error:
+            log.error("%s: snapshot of user %s is not read: %s", bundle.name, call.user_id, error)
+            return None, 1
 
     def _check(self, bundle: Bundle) -> None:
         checked = self._checked[0]

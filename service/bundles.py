@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from service.attend import Graph, Providers
+from service.behaviours import Fetched
 from service.errors import NoModel, UnknownModel
 from service.metrics import Metrics
 from service.request import Call
@@ -103,7 +104,7 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     golden, tolerance = bundle.golden, getattr(bundle.manifest.tolerance, graph.device)
     call = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0)
     try:
-        searched = search(call, golden.behaviours, bundle)
+        searched = search(call, Fetched(golden.behaviours), bundle)
         logit = graph.run(searched.inputs).logit
         scores = scores_of(logit, searched.retrieved.place, len(golden.scores))
     except Exception as error:  # onnxruntime has no base class of its own

@@ -40,10 +40,10 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
         timer.waive()
 
     timer.enter("search")
-    searched = search(call, fetched.behaviours, loaded.bundle)
+    searched = search(call, fetched, loaded.bundle)
 
     timer.enter("attend")
-    attended = attend(loaded.graph, searched.inputs, call.explain)
+    attended = attend(loaded.graph, searched, call.explain)
 
     timer.enter("scores")
     return respond(call, fetched, searched, attended, loaded.bundle)

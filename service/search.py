@@ -1,9 +1,11 @@
 """Step 3, search (GSU): which behaviours each candidate attends to, ready for the graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from service.behaviours import Fetched
 from service.request import Call
 from store.bundle import Bundle
+from store.fold import State
 from store.graph_inputs import GraphInputs, search_inputs
 from store.types import Behaviours, Retrieved
 
@@ -12,13 +14,19 @@ from store.types import Behaviours, Retrieved
 class Searched:
     """What was retrieved, and the graph's inputs made of it."""
 
-    behaviours: Behaviours
+    behaviours: Behaviours  # those that were searched, rows as the store has them
     retrieved: Retrieved
     inputs: GraphInputs
+    state: State | None = None  # that the retrieved ones are folded into; None = the empty one
 
 
-def search(call: Call, behaviours: Behaviours, bundle: Bundle) -> Searched:
+def search(call: Call, fetched: Fetched, bundle: Bundle) -> Searched:
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown."""
-    known = Behaviours(bundle.registry.known(behaviours.row), behaviours.category, behaviours.ts, behaviours.cross)
-    retrieved, inputs = search_inputs(bundle.search, call.candidates, known, call.at, bundle.manifest.recent, call.context)
-    return Searched(behaviours, retrieved, inputs)
+    behaviours, snapshot = fetched.behaviours, fetched.snapshot
+    known = replace(behaviours, row=bundle.registry.known(behaviours.row))
+    _, retrieved, inputs = search_inputs(
+        bundle.search, call.candidates, known, call.at, bundle.manifest.recent, call.context, snapshot
+    )
+    if snapshot is None:
+        return Searched(behaviours, retrieved, inputs)
+    return Searched(snapshot.and_newer(behaviours), retrieved, inputs, snapshot.state or None)

@@ -11,6 +11,8 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 
 import service.app
+from export.models import list_models
+from export.models.registry import model_type
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect
 from store.types import Behaviours
@@ -19,7 +21,7 @@ from tests.service.tiny import ITEMS, USER
 
 FIELDS = ["request_id", "model", "version", "scores", "degraded", "unknown_items", "behaviours"]
 STAGES = ["queue", "request", "behaviours", "search", "attend", "scores"]
-MODELS = ["din", "eta", "sim_hard", "twin"]
+MODELS = list_models()
 JSON = {"content-type": "application/json"}
 
 
@@ -183,13 +185,13 @@ def test_without_at_the_whole_life_is_searched(scorer, world, body):
     assert scorer.post("/score", json=timeless).json()["behaviours"] == len(world.dataset.history(user, 2**32))
 
 
-def test_behaviours_of_din_are_those_of_its_list_and_of_sim_hard_those_of_the_categories(scorer, world, real):
+def test_behaviours_are_those_that_the_search_ran_over_or_the_state_holds(scorer, world, real):
     body, history = real
     category = world.dataset.registry.candidates(body["item_ids"]).category
     found = {model: scorer.post("/score", json=body | {"model": model}).json()["behaviours"] for model in MODELS}
-    assert found == {
-        "din": 50, "eta": len(history), "twin": len(history), "sim_hard": int(np.isin(history.category, category).sum()),
-    }  # fmt: skip
+    short = {"mean_pool": 50, "din": 50, "dien": 50, "bst": 50, "mind": 50, "dmin": 20, "dsin": 100}
+    expected = dict.fromkeys(MODELS, len(history)) | short | {"sim_hard": int(np.isin(history.category, category).sum())}
+    assert found == expected
 
 
 def test_the_hour_of_at_can_be_overridden(scorer, body):
@@ -200,7 +202,13 @@ def test_the_hour_of_at_can_be_overridden(scorer, body):
 # explanations
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model in MODELS if not model_type(model).explains])
+def test_a_model_without_a_weight_per_behaviour_says_null(scorer, body, model):
+    answer = scorer.post("/score", json=body | {"model": model, "explain": 4}).json()
+    assert answer["explanations"] is None
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model_type(model).explains])
 def test_each_candidate_is_explained_by_its_heaviest_behaviours(scorer, world, real, model):
     body, history = real
     answer = scorer.post("/score", json=body | {"model": model, "explain": 4}).json()
@@ -345,7 +353,7 @@ def test_json_that_is_no_object_is_422(scorer):
     is_problem(scorer.post("/score", json=[1]), 422, "body")
 
 
-@pytest.mark.parametrize("model", ["dien", "twin:20200101T000000Z", "../din"])
+@pytest.mark.parametrize("model", ["dine", "twin:20200101T000000Z", "../din"])
 def test_an_unknown_model_is_404_and_lists_the_known_ones(scorer, body, model):
     content = is_problem(scorer.post("/score", json=body | {"model": model}), 404, "model")
     assert all(f"{known}:" in content["detail"] for known in MODELS)

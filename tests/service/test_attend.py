@@ -4,6 +4,7 @@ import pytest
 
 from service import attend
 from service.attend import CPU, CUDA, Graph
+from service.behaviours import Fetched
 from service.search import search
 from store.bundle import GRAPH, Bundle, BundleInvalid
 from store.graph_inputs import scores_of
@@ -32,25 +33,25 @@ def test_scores_are_those_computed_by_hand(shared_tiny, request, model, history)
     bundle = request.getfixturevalue(model)
     behaviours = shared_tiny.history() if history == "some" else Behaviours.empty(1)
     call = shared_tiny.call(bundle, ITEMS)
-    searched = search(call, behaviours, bundle)
+    searched = search(call, Fetched(behaviours), bundle)
     logit = Graph(bundle, "cpu", 1).run(searched.inputs).logit
     scores = scores_of(logit, searched.retrieved.place, len(ITEMS))
     np.testing.assert_allclose(scores, expected(shared_tiny, bundle, call, behaviours), atol=1e-6)
 
 
 def test_weights_are_computed_only_on_demand(shared_tiny, din, din_graph):
-    inputs = search(shared_tiny.call(din, ITEMS), shared_tiny.history(), din).inputs
-    assert attend.attend(din_graph, inputs, explain=0).weight is None
-    assert attend.attend(din_graph, inputs, explain=1).weight.shape == (len(ITEMS), 3)
+    searched = search(shared_tiny.call(din, ITEMS), Fetched(shared_tiny.history()), din)
+    assert attend.attend(din_graph, searched, explain=0).weight is None
+    assert attend.attend(din_graph, searched, explain=1).weight.shape == (len(ITEMS), 3)
 
 
 def test_weights_do_not_change_the_logits(shared_tiny, din, din_graph):
-    inputs = search(shared_tiny.call(din, ITEMS), shared_tiny.history(), din).inputs
+    inputs = search(shared_tiny.call(din, ITEMS), Fetched(shared_tiny.history()), din).inputs
     assert (din_graph.run(inputs).logit == din_graph.run(inputs, weights=True).logit).all()
 
 
 def test_weights_of_a_candidate_sum_to_one(shared_tiny, din, din_graph):
-    weight = din_graph.run(search(shared_tiny.call(din, ITEMS), shared_tiny.history(), din).inputs, weights=True).weight
+    weight = din_graph.run(search(shared_tiny.call(din, ITEMS), Fetched(shared_tiny.history()), din).inputs, weights=True).weight
     np.testing.assert_allclose(weight.sum(axis=1), 1, atol=1e-6)
 
 
@@ -108,5 +109,5 @@ def test_one_graph_serves_requests_of_different_shapes(shared_tiny, din, din_gra
     for count in (1, 7, 3):
         for behaviours in (shared_tiny.history(), Behaviours.empty(1), shared_tiny.history((("i1", 5, 1),))):
             call = shared_tiny.call(din, ITEMS[:count])
-            logit = din_graph.run(search(call, behaviours, din).inputs).logit
+            logit = din_graph.run(search(call, Fetched(behaviours), din).inputs).logit
             np.testing.assert_allclose(1 / (1 + np.exp(-logit)), expected(shared_tiny, din, call, behaviours), atol=1e-6)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 import service.request
 from export.batches import SearchedRequest, search_request
@@ -12,13 +11,13 @@ from export.bundle import torch_scores
 from export.models import list_models
 from export.precompute import item_tables
 from service.attend import Graph
-from service.behaviours import StoreReader
+from service.behaviours import Fetched, StoreReader
 from service.bundles import Bundles
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import Call, ScoreRequest
 from service.search import Searched, search
-from store.bundle import ITEM_VECTOR, Bundle
+from store.bundle import Bundle
 from store.connection import connect
 from store.graph_inputs import scores_of
 from store.search import SEARCHES
@@ -60,9 +59,8 @@ def chosen(world):
 def compared(request, world, scorer, chosen):
     model, dataset, requests = request.param, world.dataset, world.dataset.requests["test"]
     run, registry = world.runs[model], world.dataset.registry
-    tables = item_tables(dataset, run.model)
+    tables = item_tables(dataset.items, run.model)
     offline_search = SEARCHES[run.model.search_name](run.model.search_spec, tables)
-    vectors = torch.from_numpy(tables[ITEM_VECTOR])
     bundle = bundle_of(world, model)
     graph = Graph(bundle, "cpu", 1)
     result = Compared(model, [], [], [], [], [], [])
@@ -73,10 +71,10 @@ def compared(request, world, scorer, chosen):
 
         offline = search_request(offline_search, run.model.config.recent, candidates, history, at, requests.context[index])
         result.offline.append(offline)
-        result.torch.append(torch_scores(run, offline, vectors))
+        result.torch.append(torch_scores(run, offline, tables))
 
         call = Call(dataset.user_ids[user], candidates, at, at, dataset.schema.encode_context({}, at), 0, 0)
-        online = search(call, history, bundle)
+        online = search(call, Fetched(history), bundle)
         result.online.append(online)
         result.onnxruntime.append(scores_of(graph.run(online.inputs).logit, online.retrieved.place, len(row)))
 

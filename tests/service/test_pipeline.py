@@ -93,7 +93,12 @@ def test_a_model_that_does_not_explain_scores(tiny, redis):
 def test_weights_are_not_computed_unasked(pipeline, monkeypatch):
     asked_for = []
     run = Graph.run
-    monkeypatch.setattr(Graph, "run", lambda self, inputs, weights=False: asked_for.append(weights) or run(self, inputs, weights))
+
+    def watched(self, inputs, state=None, weights=False):
+        asked_for.append(weights)
+        return run(self, inputs, state, weights)
+
+    monkeypatch.setattr(Graph, "run", watched)
     score(asked(), pipeline, StageTimer())
     score(asked(explain=1), pipeline, StageTimer())
     assert asked_for == [False, True]

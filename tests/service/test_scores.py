@@ -17,7 +17,7 @@ def answer(tiny, bundle, item_ids, weight, explain, retrieved=None, fetched=None
     """The response to candidates whose attention weights are given, over the known history."""
     fetched = fetched or Fetched(tiny.history())
     call = tiny.call(bundle, item_ids, explain=explain)
-    searched = search(call, fetched.behaviours, bundle)
+    searched = search(call, fetched, bundle)
     if retrieved is not None:
         searched = Searched(fetched.behaviours, retrieved, searched.inputs)
     logit = np.zeros(len(searched.retrieved.place), np.float32)
@@ -85,7 +85,7 @@ def test_a_user_without_behaviours_has_an_empty_list_per_candidate(shared_tiny, 
 def test_explanations_follow_their_candidate_through_groups_and_padding(shared_tiny, sim_hard):
     """Groups of four of one category: [i2, i1, i1], [i3], [i5], padded."""
     call = shared_tiny.call(sim_hard, ["i3", "i2", "i5", "i1", "i1"])
-    place = search(call, shared_tiny.history(), sim_hard).retrieved.place
+    place = search(call, Fetched(shared_tiny.history()), sim_hard).retrieved.place
     weight = np.tile(np.array([[0.4, 0.6, 0.0]], np.float32), (len(place), 1))[:, :2]
     lists = explained(shared_tiny, sim_hard, ["i3", "i2", "i5", "i1", "i1"], weight, 2)
     assert lists == [["i3"], ["i2", "i1"], ["i5"], ["i2", "i1"], ["i2", "i1"]]
@@ -119,7 +119,7 @@ def test_nothing_is_explained_unasked(shared_tiny, din):
 
 
 def test_reasons_are_sorted(shared_tiny, din):
-    fetched = Fetched(shared_tiny.history(), ("store_error", "bad_record"))
+    fetched = Fetched(shared_tiny.history(), degraded=("store_error", "bad_record"))
     assert answer(shared_tiny, din, ["i1"], None, 0, fetched=fetched).degraded == ["bad_record", "store_error"]
 
 

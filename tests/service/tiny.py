@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from service.behaviours import Fetched
 from service.request import Call
 from service.search import search
 from store.behaviour_tree import BehaviourTree
@@ -206,7 +207,7 @@ def retrieved_rows(retrieved, behaviours: Behaviours) -> list[Rows]:  # type: ig
 
 def expected(tiny: Tiny, bundle: Bundle, call: Call, behaviours: Behaviours) -> Floats:
     """What /score should say: the search's own choice, scored by hand."""
-    searched = search(call, behaviours, bundle)
+    searched = search(call, Fetched(behaviours), bundle)
     return scores_by_hand(call.candidates.row, retrieved_rows(searched.retrieved, searched.behaviours), call.context)
 
 
