@@ -11,21 +11,18 @@ from typer.testing import CliRunner
 from export.__main__ import app, main
 from export.batches import Batcher
 from export.bundle import make_bundle, precompute
-from export.data.prepare import prepare
 from export.evaluate import evaluate, sample_requests, score_requests
 from export.models import build, list_models
 from export.parity import verify
-from export.train import Run, TrainingFailed, TrainSettings, data_shape, train, training_requests
+from export.run import Run, TrainingFailed, TrainSettings, data_shape, finished
+from export.start import Start
+from export.train import train, training_requests
 from store.bundle import ITEM_VECTOR, Bundle, BundleInvalid, versions
 from store.schema import Schema
 from store.types import UNKNOWN
 from tests.export.data import own
 
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shop")
-    return prepare(str(own.write(folder / "shop")), into=folder / "data")
+SHORT = TrainSettings(days=5, requests_a_batch=64)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +36,11 @@ def test_training_learns_what_users_return_to(shop, run):
     assert trained.auc > 0.7 > untrained.auc + 0.05
 
 
-def test_two_trainings_with_one_seed_leave_the_same_weights(shop, run, tmp_path):
-    again = train(shop, "twin", TrainSettings(epochs=3), runs=tmp_path)
-    weights = run.model.state_dict()
-    assert all(torch.equal(value, weights[name]) for name, value in again.model.state_dict().items())
+def test_two_trainings_with_one_seed_leave_the_same_weights_and_another_seed_others(shop, tmp_path):
+    seeds = (0, 0, 1)
+    one, same, other = (train(shop, "twin", dataclasses.replace(SHORT, seed=s), runs=tmp_path).model.state_dict() for s in seeds)
+    assert all(torch.equal(value, one[name]) for name, value in same.items())
+    assert not torch.equal(one["head.layers.0.weight"], other["head.layers.0.weight"])
 
 
 def test_a_run_is_opened_as_it_was_left(shop, run):
@@ -63,9 +61,70 @@ def test_a_missing_run_names_the_command_that_makes_it(shop, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_leaves_no_run(shop, tmp_path):
-    with pytest.raises(TrainingFailed, match="loss is nan at step"):
-        train(shop, "din", TrainSettings(item_learning_rate=1e30, learning_rate=1e30, epochs=3), runs=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    wild = TrainSettings(item_learning_rate=1e30, learning_rate=1e30, epochs=3, checkpoint_every=1)
+    with pytest.raises(TrainingFailed, match=r"loss is nan at step \d+ of \d+, learning rates \d.*e\+\d+ and"):
+        train(shop, "din", wild, runs=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_weights_that_are_not_finite_after_the_last_step_are_no_run(shop, tmp_path, monkeypatch):
+    def last_step(done, steps, loss):
+        if done == steps:
+            models[0].head.layers[0].bias.data[0] = float("nan")
+
+    models = []
+    monkeypatch.setattr("export.train.build", lambda *args, **config: models.append(build(*args, **config)) or models[0])
+    with pytest.raises(TrainingFailed, match="a weight is not finite after the last of"):
+        train(shop, "din", SHORT, last_step, runs=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_run_that_fails_leaves_the_one_before_it(shop, tmp_path):
+    before = train(shop, "din", SHORT, runs=tmp_path)
+    with pytest.raises(TrainingFailed):
+        train(shop, "din", dataclasses.replace(SHORT, learning_rate=1e30, item_learning_rate=1e30, epochs=9), runs=tmp_path)
+    opened = Run.open("shop", "din", shop, runs=tmp_path)
+    assert opened.facts == json.loads(json.dumps(before.facts))
+
+
+def test_run_json_says_how_and_from_what_it_was_trained(shop, tmp_path):
+    settings = dataclasses.replace(SHORT, epochs=4, requests_a_batch=2)
+    run = train(shop, "din", settings, runs=tmp_path, k=20)
+    facts = json.loads((run.folder / "run.json").read_text())
+    assert facts["settings"] == dataclasses.asdict(settings)
+    assert (facts["config"]["k"], facts["model"], facts["data"]) == (20, "din", "shop")
+    assert facts["fingerprint"] == shop.facts["fingerprint"]
+    assert facts["versions"]["torch"] == torch.__version__
+    assert facts["steps"] > 200 == len(facts["losses"])  # thinned
+    assert facts["losses"][-1] == [facts["steps"], pytest.approx(facts["loss"], abs=0.3)]
+    assert (facts["started_from"], facts["weights_week_old"], facts["resumed"]) == (None, None, 0)
+    assert facts["seconds"] > 0
+
+
+def test_a_finished_run_is_that_of_the_same_settings_config_and_data(shop, tmp_path):
+    assert finished(shop, "din", SHORT, tmp_path) is None
+    run = train(shop, "din", SHORT, runs=tmp_path, k=20)
+    again = finished(shop, "din", SHORT, tmp_path, k=20)
+    assert again is not None
+    assert again.facts == json.loads(json.dumps(run.facts))
+    assert finished(shop, "din", SHORT, tmp_path) is None
+    assert finished(shop, "din", dataclasses.replace(SHORT, seed=1), tmp_path, k=20) is None
+    other = dataclasses.replace(shop, facts=shop.facts | {"fingerprint": "other"})
+    assert finished(other, "din", SHORT, tmp_path, k=20) is None
+    assert finished(shop, "eta", SHORT, tmp_path, k=20) is None
+    train(shop, "din", SHORT, runs=tmp_path, start=Start.open(run.folder))
+    assert finished(shop, "din", SHORT, tmp_path, k=20) is None  # continued from weights, though settings and config are equal
+
+
+def test_a_run_of_another_version_of_the_model_is_trained_again(shop, tmp_path):
+    run = train(shop, "din", SHORT, runs=tmp_path)
+    torch.save({"gone": torch.zeros(1)}, run.folder / "weights.pt")
+    with pytest.raises(TrainingFailed, match="weights of another version of din, train again"):
+        Run.open("shop", "din", shop, runs=tmp_path)
+    assert finished(shop, "din", SHORT, tmp_path) is None
+    run.note(config=run.facts["config"] | {"gone": 1})
+    with pytest.raises(TrainingFailed, match="another version of din"):
+        Run.open("shop", "din", shop, runs=tmp_path)
 
 
 def test_tuning_never_sees_the_validation_split(shop):
@@ -87,7 +146,7 @@ def test_no_impression_to_train_on_is_an_error(shop, tmp_path):
 
 
 def test_training_sees_some_occurrences_as_the_unknown_item(shop):
-    batcher = Batcher(shop, shop.requests["train"], build("din", data_shape(shop)), forget=np.random.default_rng(0))
+    batcher = Batcher(shop, shop.requests["train"], build("din", data_shape(shop)), random=np.random.default_rng(0))
     rows = np.concatenate([batcher._read(r)[1].row for r in range(300)])
     assert (rows == UNKNOWN).mean() == pytest.approx(0.01, abs=0.005)
 
@@ -165,6 +224,25 @@ def test_a_broken_folder_is_one_line_on_the_command_line(tmp_path, monkeypatch, 
     assert "interactions.parquet: column ts is missing" in output
     assert "Traceback" not in output
     assert not (tmp_path / "runs/data/mine").exists()
+
+
+def test_the_options_of_train_are_its_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own.write(tmp_path / "mine")
+    call = ["train", "din", "--data", "mine", "--days", "5", "--threads", "1"]
+    given = ["--seed", "3", "--tune", "--patience", "2", "--evaluate-every", "4", "--checkpoint-every", "5", "--devices", "1"]
+    assert CliRunner().invoke(app, [*call, *given]).exit_code == 0
+    facts = json.loads((tmp_path / "runs/models/mine/din/run.json").read_text())
+    expected = {"days": 5, "seed": 3, "tune": True, "patience": 2, "evaluate_every": 4, "checkpoint_every": 5, "devices": 1}
+    assert facts["settings"].items() >= expected.items()
+    assert len(facts["history"]) >= 2
+
+    result = CliRunner().invoke(app, [*call, "--from", "runs/models/mine/din"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "runs/models/mine/din/run.json").read_text())
+    assert facts["started_from"]["new_values"] == {"item": 0, "category": 0, "brand": 0}
+    with pytest.raises(TrainingFailed, match=r"run\.json: missing"):
+        CliRunner().invoke(app, [*call, "--from", "mine"], catch_exceptions=False)
 
 
 def test_an_unknown_model_is_refused_before_anything_is_read(tmp_path, monkeypatch):
