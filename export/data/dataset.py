@@ -31,6 +31,19 @@ class ItemFeatures:
     names: list[str]  # item, category, then the inherent ones
     value: Rows  # [N, F]
     sizes: list[int]  # [F] values of each feature, 0 and 1 included
+    vocabulary: list[list[str]]  # [F] what the values from 2 on stand for; of the item itself nothing: the registry says it
+
+    def save(self, path: Path) -> None:
+        """Write as .npz."""
+        vocabulary = np.frombuffer(json.dumps(self.vocabulary).encode(), np.uint8)
+        np.savez(path, names=np.array(self.names), value=self.value, sizes=np.array(self.sizes), vocabulary=vocabulary)
+
+    @staticmethod
+    def load(path: Path) -> "ItemFeatures":
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            vocabulary = json.loads(arrays["vocabulary"].tobytes())
+            return ItemFeatures(arrays["names"].tolist(), arrays["value"], arrays["sizes"].tolist(), vocabulary)
 
 
 @dataclass(frozen=True)
@@ -64,14 +77,12 @@ class Dataset:
         user = table["user_id"].combine_chunks().dictionary_encode()
         codes = user.indices.to_numpy()
         cross = [table[feature.name].to_numpy() for feature in schema.cross_features]
-        with np.load(folder / ITEMS_FILE, allow_pickle=False) as arrays:
-            items = ItemFeatures(arrays["names"].tolist(), arrays["value"], arrays["sizes"].tolist())
         return Dataset(
             folder=folder,
             facts=json.loads((folder / FACTS_FILE).read_text()),
             schema=schema,
             registry=Registry.load(folder / REGISTRY_FILE),
-            items=items,
+            items=ItemFeatures.load(folder / ITEMS_FILE),
             user_ids=user.dictionary.to_pylist(),
             user_start=np.concatenate([np.flatnonzero(np.diff(codes, prepend=-1)), [len(codes)]]),
             row=table["row"].to_numpy().astype(np.int32),

@@ -42,19 +42,28 @@ def read(folder: Path, name: str) -> Source:
         if column not in RESERVED and not column.startswith("context_"):
             interactions[column] = _numbers(path, interactions, column)
     items = None
-    items_path = folder / "items.parquet"
-    if items_path.exists():
-        items = _table(items_path)
-        if "item_id" not in items:
-            raise DataInvalid(f"{items_path}: column item_id is missing")
-        _check_ids(items_path, items, "item_id")
-        _refuse(items_path, "item_id", items["item_id"].duplicated().to_numpy(), "the item stands twice")
+    if (folder / "items.parquet").exists():
+        items = read_items(folder / "items.parquet")
     ts = interactions["ts"].to_numpy()
     validation_ts, test_ts = (int(t) for t in np.quantile(ts, [0.8, 0.9], method="higher"))
     return Source(
         name=name, interactions=interactions, items=items, validation_ts=validation_ts, test_ts=test_ts,
         time_from_steps=from_steps, context=() if from_steps else ("hour", "weekday"), origin={"folder": folder.name},
     )  # fmt: skip
+
+
+def read_items(path: Path) -> pd.DataFrame:
+    """Read and check items.parquet: item_id, category and the items' inherent features.
+
+    Raises:
+        DataInvalid: a column or row that breaks the form.
+    """
+    items = _table(path)
+    if "item_id" not in items:
+        raise DataInvalid(f"{path}: column item_id is missing")
+    _check_ids(path, items, "item_id")
+    _refuse(path, "item_id", items["item_id"].duplicated().to_numpy(), "the item stands twice")
+    return items
 
 
 def _table(path: Path) -> pd.DataFrame:

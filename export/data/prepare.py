@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from export.data import complete_journey, folder
-from export.data.dataset import FACTS_FILE, ITEMS_FILE, Dataset
+from export.data import assist2017, complete_journey, folder
+from export.data.dataset import FACTS_FILE, ITEMS_FILE, Dataset, ItemFeatures
 from export.data.requests import Requests, from_impressions, with_drawn_negatives
 from export.data.source import RESERVED, DataInvalid, Source
 from store.ids import canonical_id
@@ -29,7 +29,7 @@ from store.types import FIRST_KNOWN, PADDING, UNKNOWN, Rows
 
 FORMAT = 2  # of the prepared folder
 DATA_FOLDER = Path("runs/data")
-READERS = {complete_journey.NAME: complete_journey.read}
+READERS = {complete_journey.NAME: complete_journey.read, assist2017.NAME: assist2017.read}
 
 SEED = 20171109
 BUCKETS = 16  # of a cross feature, at quantiles of the training rows
@@ -110,8 +110,7 @@ def _write(source: Source, target: Path, fingerprint: str) -> None:
     pq.write_table(pa.table(columns), target / BEHAVIOURS_FILE, row_group_size=200_000)
     registry.save(target / REGISTRY_FILE)
     (target / SCHEMA_FILE).write_text(schema.model_dump_json(indent=1))
-    names, value, sizes = _item_features(source, registry, popularity)
-    np.savez(target / ITEMS_FILE, names=np.array(names), value=value, sizes=np.array(sizes))
+    _item_features(source, registry, popularity).save(target / ITEMS_FILE)
 
     # requests refer to users by their order in the behaviours file, where each user appears once
     place = np.full(len(user_ids), -1)
@@ -212,15 +211,17 @@ def _context(schema: Schema, rows: pd.DataFrame, ts: NDArray[np.int64]) -> Rows:
     return out
 
 
-def _item_features(source: Source, registry: Registry, popularity: NDArray[np.int64]) -> tuple[list[str], Rows, list[int]]:
+def _item_features(source: Source, registry: Registry, popularity: NDArray[np.int64]) -> ItemFeatures:
     """Feature ids int32 [N, F]: the item (seen at least twice), its category, its inherent features."""
     often = popularity >= 2
     item = np.where(often, np.cumsum(often) + 1, UNKNOWN)
     names, values = ["item", "category"], [item, registry.category]
+    vocabulary: list[list[str]] = [[], registry.category_names]
     for column in [] if source.items is None else source.items.columns:
         if column in ("item_id", "category"):
             continue
-        codes, _ = pd.factorize(source.items[column].astype("string"), sort=True)  # type: ignore[index]
+        codes, texts = pd.factorize(source.items[column].astype("string"), sort=True)  # type: ignore[index]
+        vocabulary.append([str(text) for text in texts])
         feature = np.full(registry.item_rows, UNKNOWN)
         ids = [canonical_id(v.item() if isinstance(v, np.generic) else v) for v in source.items["item_id"]]  # type: ignore[index]
         rows = np.array([registry.row_of[item_id] for item_id in ids])
@@ -229,7 +230,7 @@ def _item_features(source: Source, registry: Registry, popularity: NDArray[np.in
         values.append(feature)
     value = np.stack(values, axis=1).astype(np.int32)
     value[PADDING], value[UNKNOWN] = PADDING, UNKNOWN
-    return names, value, [int(column.max()) + 1 if len(column) else 2 for column in value.T]
+    return ItemFeatures(names, value, [int(column.max()) + 1 if len(column) else 2 for column in value.T], vocabulary)
 
 
 def _requests(
