@@ -1,0 +1,1 @@
+"""The report: train what is missing, evaluate what is not yet evaluated, and write one page about all models."""

@@ -1,0 +1,40 @@
+"""How long each model is trained for the report: the one place where models are named.
+
+All of a data set together stay within two hours on two cores, one model and one thread on each. K and L
+are settings of the models themselves. Measured in process seconds on such a core: a pass over all of
+complete_journey takes 1.5 minutes (mean_pool) to 12 (twin_v2), mimn at its one step of the cell for each
+behaviour 85; over assist2017 2.5 to 19, mimn 180.
+"""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from export.run import TrainSettings
+
+DEFAULT = TrainSettings()
+ALL: dict[str, TrainSettings] = {  # data set -> budget of all its models, where it is not the default
+    "complete_journey": TrainSettings(days=112),
+    "assist2017": TrainSettings(days=10, requests_a_batch=128),  # a request shows one item there, on complete_journey about ten
+}
+OWN: dict[str, dict[str, dict[str, Any]]] = {  # data set -> model -> what is its own
+    "complete_journey": {
+        "mimn": {"requests_a_batch": 64},
+        "sim_hard": {"days": None},
+        "eta": {"days": None},
+        "twin": {"days": None},
+    },
+    "assist2017": {"mimn": {"days": 4}},
+}
+SAMPLES: dict[str, int] = {"assist2017": 20_000}  # test requests to evaluate on, where it is not all of them
+
+
+def budget_of(data: str, model: str, days: int | None = None, epochs: int | None = None) -> TrainSettings:
+    """The budget of a model on a data set; what is asked for goes before what the tables say."""
+    asked = {name: value for name, value in (("days", days), ("epochs", epochs)) if value is not None}
+    return replace(ALL.get(data, DEFAULT), **(OWN.get(data, {}).get(model, {}) | asked))
+
+
+def options(settings: TrainSettings) -> list[str]:
+    """What differs from the default, as options of `python -m export train`."""
+    changed = {name: value for name, value in asdict(settings).items() if value != getattr(DEFAULT, name)}
+    return [text for name, value in changed.items() for text in (f"--{name.replace('_', '-')}", str(value))]
