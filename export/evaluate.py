@@ -15,7 +15,6 @@ from export.models.contract import CTRModel
 from store.search import SEARCHES, Search
 from store.types import Floats, Mask
 
-REQUESTS_A_BATCH = 32
 SEED = 7
 HEAVY = 1000  # past behaviours of a heavy user
 LENGTHS = (50, 200, 1000)  # newest behaviours that a history is cut to
@@ -93,8 +92,8 @@ def score_requests(
     length = [len(dataset.history(int(user), int(at))) for user, at in zip(requests.user, requests.at, strict=True)]
     order = np.argsort(length, kind="stable").tolist()  # histories of about one length a batch: less padding
     with torch.inference_mode():
-        for first in range(0, len(order), REQUESTS_A_BATCH):
-            chosen = order[first : first + REQUESTS_A_BATCH]
+        for first in range(0, len(order), model.scored_at_once):
+            chosen = order[first : first + model.scored_at_once]
             for request, result in zip(chosen, batcher.scores(chosen), strict=True):
                 scores[requests.start[request] : requests.start[request + 1]] = result
             progress(first + len(chosen), len(order))

@@ -99,6 +99,7 @@ class CTRModel(nn.Module):
     fixed_k: ClassVar[bool] = False  # the graph is made for exactly K behaviours
     reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")  # of the retrieved
     training_reads: ClassVar[tuple[str, ...]] = ()  # inputs that `Batcher` makes in training only
+    scored_at_once: ClassVar[int] = 32  # requests of an evaluation batch
     graph_tables: ClassVar[tuple[str, ...]] = ()  # of `tables`, those that the graph reads beside item_vector
 
     def __init__(self, shape: DataShape, config: ModelConfig, interest_dim: int) -> None:

@@ -26,12 +26,19 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {  # data set -> model -> what is it
     "assist2017": {"mimn": {"days": 4}},
 }
 SAMPLES: dict[str, int] = {"assist2017": 20_000}  # test requests to evaluate on, where it is not all of them
+OWN_SAMPLES: dict[str, int] = {"mimn": 6_000}  # the same for models whose evaluation would take the better part of an hour
 
 
 def budget_of(data: str, model: str, days: int | None = None, epochs: int | None = None) -> TrainSettings:
     """The budget of a model on a data set; what is asked for goes before what the tables say."""
     asked = {name: value for name, value in (("days", days), ("epochs", epochs)) if value is not None}
     return replace(ALL.get(data, DEFAULT), **(OWN.get(data, {}).get(model, {}) | asked))
+
+
+def sample_of(data: str, model: str, asked: int | None) -> int | None:
+    """How many test requests to evaluate a model on; None = all. The least of what is asked for and what the tables say."""
+    sizes = [size for size in (asked or SAMPLES.get(data), OWN_SAMPLES.get(model)) if size is not None]
+    return min(sizes, default=None)
 
 
 def options(settings: TrainSettings) -> list[str]:

@@ -55,7 +55,7 @@ def content(
         "made": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "calibrated": dataset.facts["calibrated"],
-        "sample": next(iter(parts.values()))["quality"]["sample"],
+        "sample": sample_requests(dataset.requests["test"], sample)[1],
         "models": {name: models[name] for name in best_first},
         "baselines": _baselines(dataset, sample, baselines / f"{data}.json"),
         "public": _public(dataset, public / data),
@@ -75,6 +75,7 @@ def _model(name: str, parts: Parts, facts: dict[str, Any]) -> Content:
     if cut:
         out["newest"] = {**cut, "all": quality["figures"]}
     out |= {part: parts[part] for part in ("whole_life", "consistency") if part in parts}
+    out["sample"] = quality["sample"]
     settings, config, kind = facts["settings"], facts["config"], model_type(name)
     out["training"] = {
         **{setting: settings[setting] for setting in ("days", "epochs", "requests_a_batch", "seed")},

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from export.consistency import REQUESTS
 from export.data.dataset import Dataset
-from export.report.budget import options
+from export.report.budget import options, sample_of
 from export.report.evaluation import kept_evaluation
 from export.run import RUNS, Run, TrainingFailed, TrainSettings, finished
 
@@ -47,15 +47,15 @@ class Job:
 def missing(dataset: Dataset, budgets: dict[str, TrainSettings], asked: ReportSettings, runs: Path = RUNS) -> list[Job]:
     """A job for each model that has no finished run within its budget, or no finished figures of that run."""
     data = ["--data", asked.data, *(["--name", asked.name] if asked.name else []), "--threads", "1", "--progress-lines"]
-    sample = [] if asked.sample is None else ["--sample", str(asked.sample)]
-    evaluation = [*data, *sample, "--full", "--consistency-requests", str(asked.consistency_requests)]
     jobs = []
     for model, budget in budgets.items():
-        steps = {}
+        steps, sample = {}, sample_of(dataset.schema.data, model, asked.sample)
         has_run = _has_any_run(dataset, model, runs) if asked.any_run else finished(dataset, model, budget, runs) is not None
         if not has_run:
             steps["train"] = ["train", model, *data, *options(budget)]
-        if steps or kept_evaluation(model, dataset, asked.sample, asked.consistency_requests, runs) is None:
+        if steps or kept_evaluation(model, dataset, sample, asked.consistency_requests, runs) is None:
+            size = [] if sample is None else ["--sample", str(sample)]
+            evaluation = [*data, *size, "--full", "--consistency-requests", str(asked.consistency_requests)]
             steps["evaluate"] = ["evaluate", model, *evaluation]
         if steps:
             jobs.append(Job(model, steps))

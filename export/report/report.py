@@ -1,13 +1,12 @@
 """python -m export report: the steps in order. Read this first."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from export.data.dataset import Dataset
-from export.report.budget import SAMPLES, budget_of
+from export.report.budget import budget_of, sample_of
 from export.report.content import content
 from export.report.evaluation import kept_evaluation
 from export.report.jobs import Job, ReportSettings, missing, run
@@ -36,7 +35,6 @@ def report(
     """
     console = console or Console(stderr=True)
     data = dataset.schema.data
-    asked = replace(asked, sample=asked.sample or SAMPLES.get(data))
     budgets = {model: budget_of(data, model, asked.days, asked.epochs) for model in models}
     jobs = missing(dataset, budgets, asked)
     todo = ", ".join(f"{job.model} ({', '.join(job.steps)})" for job in jobs) or "nothing"
@@ -45,8 +43,8 @@ def report(
         run_jobs(jobs, jobs_at_once, LOGS / data, console)
     parts = {}
     for model in models:
-        complete = kept_evaluation(model, dataset, asked.sample, asked.consistency_requests)
+        complete = kept_evaluation(model, dataset, sample_of(data, model, asked.sample), asked.consistency_requests)
         if complete is None:
             raise TrainingFailed(f"{RUNS / data / model}: changed while the report was made; give the command again")
         parts[model] = complete
-    return write_report(content(dataset, parts, asked.sample), reports)
+    return write_report(content(dataset, parts, sample_of(data, "", asked.sample)), reports)

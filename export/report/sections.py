@@ -46,7 +46,7 @@ def _quality(content: Content) -> Section:
 
     rows = [row(name, own["training"]["reads"], own) for name, own in models.items()]
     rows += [row(name, "baseline", own) for name, own in baselines.items()]
-    counts = next(iter(models.values()))
+    counts = max(models.values(), key=lambda own: own["impressions"])
     plot = dots(
         list(models),
         {
@@ -63,6 +63,9 @@ def _quality(content: Content) -> Section:
         f"{HEAVY} behaviours before the impression ({counts['heavy']['impressions']:,} impressions); a first-time item has none "
         f"of them ({counts['first_time']['impressions']:,})."
     )
+    for name, own in models.items():
+        if own["sample"] != content["sample"]:
+            text += f" {name}: on {own['sample']}."
     if not content["calibrated"]:
         text += " The data has no impressions: every row is a positive and the negatives are drawn by popularity."
     return Section("Models", text, [Table(head, rows)], {"AUC of each model, and of the baselines": plot})

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from export.models import build, list_models
-from export.models.registry import register
-from store.graph_inputs import stack
-from tests.export.models.synthetic import SHAPE, Small, behaviours, many, training_inputs
+from export.models.registry import model_type, register
+from store.graph_inputs import cross_with_gap, graph_inputs, recent_inputs, stack
+from store.search import SEARCHES
+from store.types import Candidates
+from tests.export.models.synthetic import AT, CONTEXT, SHAPE, Small, behaviours, category, many, training_inputs
 
 CANDIDATES = [5, 9, 12, 5, 33, 1, 20]  # one twice, one unknown
 
@@ -101,6 +103,29 @@ def test_weights_are_zero_on_padding(name):
         return
     mask = np.repeat(retrieved.mask, len(retrieved.place) // len(retrieved.index), axis=0)
     assert (weight[0].detach().numpy()[~mask] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_models() if model_type(name).search_name not in ("newest", "sessions", "life")]
+)
+@pytest.mark.parametrize("length", [1, 40, 90])
+def test_a_search_that_may_keep_everything_is_full_attention(name, length):
+    """K >= L: attention over the whole life; where the search is hard, over the candidate's category of it."""
+    small, life = Small.of(name), many(length)
+    found = small.logits(CANDIDATES, life)
+    for logit, row in zip(found, CANDIDATES, strict=True):
+        hard = small.model.search_name == "category"
+        kept = life.select(np.flatnonzero(life.category == category(row))) if hard else life
+        if row == 1 and hard:
+            kept = life.select(slice(0, 0))  # the unknown item has no category
+        everything = SEARCHES["life"](small.model.search_spec, {})
+        candidates = Candidates(np.array([row], np.int32), category([row]))
+        cross = cross_with_gap(kept, AT)
+        retrieved = everything(candidates, kept, cross)
+        inputs = graph_inputs(candidates, kept, cross, retrieved, CONTEXT) | recent_inputs(life, AT, small.model.config.recent)
+        inputs["retrieved_size"] = retrieved.mask[None].astype(np.int32)
+        with torch.inference_mode():
+            assert float(small.forward(inputs).logit[0, 0]) == pytest.approx(float(logit), abs=1e-5)
 
 
 @every_model
