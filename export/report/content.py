@@ -1,8 +1,8 @@
 """report.json: all figures of a data set in one place, from what runs, baselines and the public twin left.
 
-    {"schema": 1, "data", "about", "made", "machine", "calibrated", "sample", "consistency_sample",
+    {"schema": 1, "data", "about", "made", "machine", "calibrated", "sample",
      "models": {name: {"auc", "gauc", "log_loss", "impressions", "users", "heavy", "first_time", "calibration",
-                       "newest": {"50": .., "all": ..}, "whole_life", "consistency", "training"}},
+                       "newest": {"50": .., "all": ..}, "whole_life", "consistency", "sample", "training"}},
      "baselines": {name: {"auc", .., "heavy", "first_time"}}, "public": {name: {"auc", .., "defects"}}}
 
 `newest` stands where a model's search reads more than the newest list, `whole_life` and `consistency`
