@@ -10,6 +10,7 @@ from store.types import Behaviours, Floats
 
 DAY_S = 86400
 REFRESH_DAYS = 14  # how often clusters are made anew (TWIN-V2, 4.1)
+APART = 1000  # newest behaviours at a refresh that stay one by one: what TWIN itself can search
 
 
 class History:
@@ -29,10 +30,10 @@ class History:
 
 
 class ClusteredHistory(History):
-    """Behaviours up to the last refresh before the impression as clusters, those after it one by one.
+    """The oldest behaviours as clusters, the others one by one.
 
-    A refresh falls on every 14th day; the clusters of a user at a refresh are made when they are first
-    read, from one version of the item vectors.
+    A refresh falls on every 14th day and clusters all but the newest 1,000 behaviours before it. The clusters
+    of a user at a refresh are made when they are first read, from one version of the item vectors.
     """
 
     def __init__(self, dataset: Dataset, item_vector: Floats, newest: int | None) -> None:
@@ -51,7 +52,8 @@ class ClusteredHistory(History):
             self._made[user, refresh] = self._cluster(self.dataset.history(user, refresh))
         return self._made[user, refresh]
 
-    def _cluster(self, older: Behaviours) -> Snapshot:
+    def _cluster(self, before: Behaviours) -> Snapshot:
+        older = before.select(slice(0, max(len(before) - APART, 0)))
         return Snapshot(len(older), clusters(older, self.item_vector, self.completion))
 
 

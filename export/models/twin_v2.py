@@ -5,10 +5,11 @@ virtual behaviour, and both stages add ln n to TWIN's relevance, in every head:
 
     alpha' = alpha + ln n
 
-which is the attention that n equal behaviours would get together. Behaviours after the last
-clustering are clusters of one, so that with no cluster at all this is TWIN.
-Differences: none known in the attention; what is clustered and how is said in `store/clusters.py`; the
-short branch is target attention over the newest 50 behaviours themselves.
+which is the attention that n equal behaviours would get together. The newest 1,000 behaviours before a
+clustering, and those after it, are clusters of one, so that with no cluster at all this is TWIN.
+Differences: none known in the attention; what is clustered and how is said in `store/clusters.py` and
+`export/data/histories.py` (a cluster of ten shows one item, and which item it was is most of what the
+newest past tells); the short branch is target attention over the newest 50 behaviours themselves.
 """
 
 import torch

@@ -68,16 +68,26 @@ class PulledPlug(Exception):
     pass
 
 
+def pull_the_plug(done, *_):
+    if done == 6:  # after two evaluations
+        raise PulledPlug
+
+
+def test_an_interrupted_run_is_no_more_patient(shop, tmp_path, scripted):
+    settings = replace(SETTINGS, checkpoint_every=1)
+    weights = scripted(0.7, 0.6, 0.65, 0.9)
+    with pytest.raises(PulledPlug):
+        train(shop, "din", settings, pull_the_plug, runs=tmp_path)
+    run = train(shop, "din", settings, runs=tmp_path)
+    assert (run.facts["steps"], run.facts["kept_step"], len(weights)) == (6, 2, 3)
+    assert equal(run.model.state_dict(), weights[0])
+
+
 def test_an_interrupted_run_knows_its_evaluations(shop, tmp_path):
     settings = replace(SETTINGS, checkpoint_every=1, patience=10)
     whole = train(shop, "eta", settings, runs=tmp_path / "whole")
-
-    def pull(done, *_):
-        if done == 6:
-            raise PulledPlug
-
     with pytest.raises(PulledPlug):
-        train(shop, "eta", settings, pull, runs=tmp_path)
+        train(shop, "eta", settings, pull_the_plug, runs=tmp_path)
     run = train(shop, "eta", settings, runs=tmp_path)
     assert run.facts["resumed"] == 1
     assert [run.facts[key] for key in ("history", "kept_step")] == [whole.facts[key] for key in ("history", "kept_step")]

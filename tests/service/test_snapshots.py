@@ -6,7 +6,7 @@ import pytest
 
 from export.batches import search_request
 from export.bundle import TABLES, precompute, torch_scores
-from export.data.histories import ClusteredHistory
+from export.data.histories import APART, ClusteredHistory
 from export.models import list_models
 from export.models.registry import model_type
 from export.models.stateful import StatefulModel
@@ -87,9 +87,10 @@ def test_precompute_leaves_one_snapshot_per_user(kept, world):
     assert path.parent.name == TABLES
     having = table["user_id"].to_pylist()
     assert having == sorted(having)
-    if SEARCHES[model_type(kept[0]).search_name].clustered:  # those whose life began after the last refresh have none
-        assert set(having) < set(world.dataset.user_ids)
-        assert len(having) > 0.9 * len(world.dataset.user_ids)
+    if SEARCHES[model_type(kept[0]).search_name].clustered:  # the newest behaviours stay one by one
+        lives = np.diff(world.dataset.user_start)
+        assert len(having) > 100
+        assert all(lives[world.dataset.user_ids.index(user)] > APART for user in having)
     else:
         assert having == sorted(world.dataset.user_ids)
     assert table.schema.metadata[b"model"].decode() == kept[0]
