@@ -44,12 +44,15 @@ def snapshot_id(model: CTRModel) -> str | None:
     return digest.hexdigest()[:16]
 
 
-def write_snapshots(dataset: Dataset, name: str, model: CTRModel, tables: Tables, path: Path) -> int:
-    """Write the snapshots of all users, whole or not at all; how many. None for a model that keeps none.
+def write_snapshots(
+    dataset: Dataset, name: str, model: CTRModel, tables: Tables, path: Path, users: list[int] | None = None
+) -> int:  # fmt: skip
+    """Write the snapshots of users, whole or not at all; how many. None for a model that keeps none.
 
     Args:
         name: the model's.
         tables: all of its item tables.
+        users: which; None = all.
 
     Cost: sdim 10^6 behaviours in seconds, mimn a cell step per behaviour of the longest life, for 128
     users at a time.
@@ -59,7 +62,10 @@ def write_snapshots(dataset: Dataset, name: str, model: CTRModel, tables: Tables
         return 0
     empty = initial_state(tables, list(model.state_axes)) if isinstance(model, StatefulModel) else {}
     codec = SnapshotCodec(made_by, empty, len(dataset.schema.cross_features))
-    packed = {user: codec.encode(snapshot, behaviours) for user, behaviours, snapshot in _snapshots(dataset, model, tables)}
+    chosen = list(range(len(dataset.user_ids))) if users is None else users
+    packed = {
+        user: codec.encode(snapshot, behaviours) for user, behaviours, snapshot in _snapshots(dataset, model, tables, chosen)
+    }
     users = sorted(packed)
     table = pa.table(
         dict(zip(SNAPSHOT_COLUMNS, ([dataset.user_ids[user] for user in users], [packed[u] for u in users]), strict=True))
@@ -71,21 +77,25 @@ def write_snapshots(dataset: Dataset, name: str, model: CTRModel, tables: Tables
     return len(users)
 
 
-def _snapshots(dataset: Dataset, model: CTRModel, tables: Tables) -> Iterator[tuple[int, Behaviours, Snapshot]]:
+def _snapshots(
+    dataset: Dataset, model: CTRModel, tables: Tables, users: list[int]
+) -> Iterator[tuple[int, Behaviours, Snapshot]]:  # fmt: skip
     if isinstance(model, StatefulModel):
-        yield from _states(dataset, model, tables)
+        yield from _states(dataset, model, tables, users)
         return
     history = ClusteredHistory(dataset, tables[ITEM_VECTOR], newest=None)
     now = int(dataset.ts.max()) + 1
-    for user in track(range(len(dataset.user_ids)), "clusters", console=Console(stderr=True)):
+    for user in track(users, "clusters", console=Console(stderr=True)):
         snapshot = history.snapshot(user, now)
         if snapshot.folded:
             yield user, dataset.history(user, now), snapshot
 
 
-def _states(dataset: Dataset, model: StatefulModel, tables: Tables) -> Iterator[tuple[int, Behaviours, Snapshot]]:
+def _states(
+    dataset: Dataset, model: StatefulModel, tables: Tables, chosen: list[int]
+) -> Iterator[tuple[int, Behaviours, Snapshot]]:  # fmt: skip
     """Folded for users of similar length together, each life from its oldest behaviour on."""
-    by_length = np.argsort(np.diff(dataset.user_start), kind="stable")
+    by_length = np.array(sorted(chosen, key=np.diff(dataset.user_start).__getitem__))
     item_vector = torch.from_numpy(tables[ITEM_VECTOR])
     shared = {name: torch.from_numpy(tables[name]) for name in model.graph_tables}
     starts = range(0, len(by_length), USERS_AT_ONCE)

@@ -1,5 +1,6 @@
 """Fixtures only: a real store per session, a data set of its own per test."""
 
+import os
 import tempfile
 from pathlib import Path
 from uuid import uuid4
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 from store.connection import connect
 from store.embedded import embedded_store
+
+# Small operations in many threads wait for each other, most of all on a machine that does other things; before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run; no deadline, because the first call of a kernel compiles it.
 settings.register_profile("longtrail", derandomize=True, deadline=None)

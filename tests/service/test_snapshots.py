@@ -5,12 +5,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.batches import search_request
-from export.bundle import TABLES, precompute, torch_scores
+from export.bundle import SNAPSHOTS, TABLES, precompute, torch_scores
 from export.data.histories import APART, ClusteredHistory
 from export.models import list_models
 from export.models.registry import model_type
 from export.models.stateful import StatefulModel
 from export.precompute import item_tables
+from export.snapshots import write_snapshots
 from service.behaviours import StoreReader
 from service.bundles import Bundles
 from service.metrics import Metrics, StageTimer
@@ -37,23 +38,31 @@ def scorer(world):
     return Scorer(bundles, StoreReader(connect(world.store_url, timeout_s=5), bundles.data))
 
 
+@pytest.fixture(scope="module")
+def users(world):
+    """Forty users with long lives, the longest first, and twenty with short ones."""
+    lives = np.diff(world.dataset.user_start)
+    long = np.flatnonzero((lives > 1200) & (lives < 1500))[:40]
+    return [*long[np.argsort(-lives[long], kind="stable")].tolist(), *np.flatnonzero(lives < 300)[:20].tolist()]
+
+
 @pytest.fixture(scope="module", params=KEEPING)
-def kept(request, world):
-    """A model, its users' snapshots as files, and all of them in the store while the tests of this file run."""
-    name = request.param
-    folder = precompute(world.dataset, world.runs[name])
-    path = folder / "snapshots.parquet"
+def kept(request, world, users, tmp_path_factory):
+    """A model, its users' snapshots as a file, and all of them in the store while the tests of this file run."""
+    name, dataset = request.param, world.dataset
+    model, path = world.runs[name].model, tmp_path_factory.mktemp(name) / "snapshots.parquet"
+    write_snapshots(dataset, name, model, item_tables(dataset.items, model), path, users)
     redis = connect(world.store_url)
-    assert load_snapshots(path, world.dataset.schema.data, redis, lambda users: None) == name
+    assert load_snapshots(path, dataset.schema.data, redis, lambda users: None) == name
     yield name, path
     for user_id in pq.read_table(path)["user_id"].to_pylist():
-        redis.delete(keys.states(world.dataset.schema.data, user_id))
+        redis.delete(keys.states(dataset.schema.data, user_id))
 
 
 @pytest.fixture(scope="module")
-def longest(world):
+def longest(users):
     """The users with the longest lives, who are the hardest to get right."""
-    return np.argsort(-np.diff(world.dataset.user_start), kind="stable")[:USERS].tolist()
+    return users[:USERS]
 
 
 def ask(scorer, world, name, user, at=None):
@@ -81,19 +90,20 @@ def test_there_are_such_models():
     assert {"mimn", "sdim", "twin_v2"} <= set(KEEPING)
 
 
-def test_precompute_leaves_one_snapshot_per_user(kept, world):
-    _, path = kept
-    table = pq.read_table(path)
-    assert path.parent.name == TABLES
-    having = table["user_id"].to_pylist()
-    assert having == sorted(having)
-    if SEARCHES[model_type(kept[0]).search_name].clustered:  # the newest behaviours stay one by one
-        lives = np.diff(world.dataset.user_start)
-        assert len(having) > 100
-        assert all(lives[world.dataset.user_ids.index(user)] > APART for user in having)
-    else:
-        assert having == sorted(world.dataset.user_ids)
-    assert table.schema.metadata[b"model"].decode() == kept[0]
+def test_a_file_has_one_snapshot_per_user_who_needs_one(kept, world, users):
+    name, path = kept
+    table, lives = pq.read_table(path), np.diff(world.dataset.user_start)
+    clustered = SEARCHES[model_type(name).search_name].clustered  # there the newest behaviours stay one by one
+    needing = [user for user in users if lives[user] > APART or not clustered]
+    assert table["user_id"].to_pylist() == sorted(world.dataset.user_ids[user] for user in needing)
+    assert table.schema.metadata[b"model"].decode() == name
+
+
+def test_precompute_writes_it_for_all_users_beside_the_tables(world):
+    folder = precompute(world.dataset, world.runs["sdim"])
+    assert folder.name == TABLES
+    assert pq.read_metadata(folder / SNAPSHOTS).num_rows == len(world.dataset.user_ids)
+    assert precompute(world.dataset, world.runs["din"]).joinpath(SNAPSHOTS).exists() is False
 
 
 def test_scores_with_a_snapshot_are_those_of_training(kept, world, scorer, longest):
@@ -116,7 +126,7 @@ def test_a_snapshot_spares_the_folding(kept, world, scorer, longest):
     snapshot = bundle.snapshots.decode(
         redis.hget(keys.states(world.dataset.schema.data, user_id), name), life, bundle.registry.category_of
     )
-    assert len(snapshot.and_newer(life)) < len(life) / 2
+    assert len(snapshot.and_newer(life)) < len(life) - 100
 
 
 def test_a_request_of_the_past_does_not_use_it(kept, world, scorer, longest):
