@@ -13,6 +13,7 @@ from export.batches import Batcher
 from export.bundle import make_bundle, precompute
 from export.evaluate import evaluate, sample_requests, score_requests
 from export.models import build, list_models
+from export.order import Order
 from export.parity import verify
 from export.run import Run, TrainingFailed, TrainSettings, data_shape, finished
 from export.start import Start
@@ -137,6 +138,17 @@ def test_days_keep_the_last_impressions_of_the_training_split(shop):
     some = training_requests(shop, days=10)
     assert 0 < len(some) < len(training_requests(shop, None))
     assert some.at.min() >= shop.facts["train_end_ts"] - 10 * 86400
+
+
+def test_the_last_seven_days_are_trained_on_last(shop, tmp_path, monkeypatch):
+    begins = []
+    monkeypatch.setattr(
+        "export.train.Order", lambda at, last_week, *rest: begins.append(last_week) or Order(at, last_week, *rest)
+    )
+    settings = dataclasses.replace(SHORT, days=10)
+    facts = [train(shop, "din", dataclasses.replace(settings, tune=tune), runs=tmp_path).facts for tune in (False, True)]
+    assert begins == [shop.facts["train_end_ts"] - 7 * 86400, shop.facts["validation_ts"] - 7 * 86400]
+    assert {fact["weights_week_old"] for fact in facts} == {"weights_week_old.pt"}
 
 
 def test_no_impression_to_train_on_is_an_error(shop, tmp_path):
