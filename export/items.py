@@ -16,6 +16,7 @@ import torch
 
 from export.data.dataset import ITEMS_FILE, ItemFeatures
 from export.data.folder import read_items
+from export.data.prepare import NO_CATEGORY, category_name
 from export.data.source import DataInvalid
 from export.models import build
 from export.models.contract import CTRModel
@@ -25,10 +26,7 @@ from export.start import BUNDLED_WEIGHTS
 from store.bundle import MANIFEST, REGISTRY, Bundle, new_version, read_manifest, versions, write_manifest
 from store.ids import canonical_id
 from store.registry import Registry
-from store.schema import category_text
 from store.types import FIRST_KNOWN, UNKNOWN, Rows
-
-NO_CATEGORY = "none"
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def extended(registry: Registry, ids: list[str], items: pd.DataFrame) -> Registr
     """The same line of rows with these new items behind it; new categories behind the known ones."""
     names = [NO_CATEGORY] * len(ids)
     if "category" in items:
-        names = [NO_CATEGORY if pd.isna(name) else category_text(name) for name in items["category"]]
+        names = [category_name(name) for name in items["category"]]
     known = list(dict.fromkeys([*registry.category_names, *names]))
     row_of = {name: row for row, name in enumerate(known, FIRST_KNOWN)}
     category = np.concatenate([registry.category, np.array([row_of[name] for name in names], np.int32)])

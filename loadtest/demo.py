@@ -5,7 +5,6 @@ Leaves bundles/, the loaded store in runs/store and the figures in runs/demo.jso
 
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from export.report.machine import cores, machine
 from loadtest.scorer_client import ScorerClient
 from loadtest.workload import make_workload, write_workload
 from store.bundle import read_manifest, versions
@@ -212,21 +212,6 @@ def _result(figures: dict[str, dict[str, Any]], days: int) -> dict[str, Any]:
         "trained_on": f"last {days} days before the test weeks, one pass",
         "models": models,
     }
-
-
-def machine() -> str:
-    """The processor and how much of it there is."""
-    name = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
-    return f"{name}, {cores()} cores"
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print(answers: dict[str, dict[str, Any]], result: dict[str, Any], days: int, seconds: float) -> None:

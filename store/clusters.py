@@ -99,7 +99,7 @@ def split(vector: Floats, group: Rows, largest: int, iterations: int) -> Rows:
     label = np.full(len(vector), -1, np.int32)
     made = 0
     todo = []
-    for g in range(5):
+    for g in range(GROUPS):
         members = np.nonzero(group == g)[0]
         if len(members):
             todo.append(members)

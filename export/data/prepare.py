@@ -160,12 +160,12 @@ def _registry(source: Source) -> tuple[Registry, Rows]:
     if "category" in rows:  # rows that disagree: the newest row's
         newest = pd.Series(rows["category"].to_numpy()[oldest_first], index=item[oldest_first])
         for code, name in newest[~newest.index.duplicated(keep="last")].items():
-            category[item_ids[int(str(code))]] = _category(name)
+            category[item_ids[int(str(code))]] = category_name(name)
     if source.items is not None:
         extra_ids, extra = _codes(source.items["item_id"])
         if "category" in source.items:
             for code, name in zip(extra, source.items["category"], strict=True):
-                category[extra_ids[code]] = _category(name)
+                category[extra_ids[code]] = category_name(name)
         known = set(ids)
         ids += [item_id for item_id in extra_ids if item_id not in known]
     registry = Registry.build(source.name, ids, [category.get(item_id, NO_CATEGORY) for item_id in ids])
@@ -174,7 +174,8 @@ def _registry(source: Source) -> tuple[Registry, Rows]:
     return registry, row_of_code[item]
 
 
-def _category(value: object) -> str:
+def category_name(value: object) -> str:
+    """The name of an item's category; null = `none`."""
     return NO_CATEGORY if pd.isna(value) else category_text(value)  # type: ignore[call-overload]
 
 
