@@ -33,6 +33,7 @@ from export.run import WEEK_OLD_FILE, TrainingFailed, TrainSettings, save_weight
 
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, recent loss
 
+SLOW = 0.1  # of the learning rate, for a model's slow parts
 LAST_RATE = 0.05  # of the first learning rate, at the end
 CURVE_POINTS = 200  # of the losses that are noted
 LAST_CHECKPOINT, NOTE_FILE = "last.ckpt", "note.json"
@@ -57,10 +58,15 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
     def configure_optimizers(self) -> Any:
         settings = self.settings
         tables = list(self.model.items.parameters())
-        others = [p for name, p in self.model.named_parameters() if not name.startswith("items.")]
+        others = {name: p for name, p in self.model.named_parameters() if not name.startswith("items.")}
+        slow = [p for name, p in others.items() if name.split(".")[0] in self.model.slow]
+        fast = [p for name, p in others.items() if name.split(".")[0] not in self.model.slow]
         optimisers = [
             torch.optim.SparseAdam(tables, lr=settings.item_learning_rate),
-            torch.optim.Adam(others, lr=settings.learning_rate),
+            torch.optim.Adam(
+                [{"params": fast}, *([{"params": slow, "lr": SLOW * settings.learning_rate}] if slow else [])],
+                lr=settings.learning_rate,
+            ),
         ]
 
         def falling(step: int) -> float:

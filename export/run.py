@@ -115,6 +115,7 @@ def shape_of(items: ItemFeatures, schema: Schema) -> DataShape:
         item_features=items.sizes,
         cross_features=[BUCKETS, *(feature.buckets for feature in schema.cross_features)],
         context=[feature.size for feature in schema.context],
+        negative_behaviours=schema.negative_behaviours,
     )
 
 

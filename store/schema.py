@@ -78,6 +78,7 @@ class Schema(BaseModel):
     cross_features: list[CrossFeature]
     context: list[ContextFeature]
     time_from_steps: bool = False  # ts = step x 3600: order without a clock
+    negative_behaviours: bool = False  # rows with label 0 are behaviours too: how one went, its cross features tell
     version: str = ""
 
     @model_validator(mode="after")
@@ -86,7 +87,8 @@ class Schema(BaseModel):
         names = [feature.name for feature in self.cross_features] + self.context_names
         if len(set(names)) != len(names):
             raise ValueError(f"a feature stands twice in {names}")
-        digest = hashlib.sha256(self.model_dump_json(exclude={"version"}).encode()).hexdigest()[:16]
+        later = set() if self.negative_behaviours else {"negative_behaviours"}  # schemas older than it keep their version
+        digest = hashlib.sha256(self.model_dump_json(exclude={"version"} | later).encode()).hexdigest()[:16]
         if self.version not in ("", digest):
             raise ValueError(f"schema version {self.version} does not match its content ({digest})")
         object.__setattr__(self, "version", digest)

@@ -194,7 +194,10 @@ def _schema(source: Source, training: NDArray[np.bool_]) -> Schema:
             numbers = values[training].dropna().to_numpy(np.float64)
             edges = np.quantile(numbers, np.arange(1, BUCKETS) / BUCKETS) if len(numbers) else np.zeros(0)
             cross.append(CrossFeature(name=column, edges=np.unique(edges).tolist()))
-    return Schema(data=source.name, cross_features=cross, context=context, time_from_steps=source.time_from_steps)
+    return Schema(
+        data=source.name, cross_features=cross, context=context,
+        time_from_steps=source.time_from_steps, negative_behaviours=source.keeps_negative_behaviours,
+    )  # fmt: skip
 
 
 def _context(schema: Schema, rows: pd.DataFrame, ts: NDArray[np.int64]) -> Rows:

@@ -27,6 +27,7 @@ class DataShape:
     item_features: list[int]  # [F] values of each item feature
     cross_features: list[int]  # [1 + J] buckets of the gap, then of each cross feature
     context: list[int]  # [F] values of each context feature
+    negative_behaviours: bool = False  # as in the schema
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class CTRModel(nn.Module):
     fixed_k: ClassVar[bool] = False  # the graph is made for exactly K behaviours
     reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")  # of the retrieved
     training_reads: ClassVar[tuple[str, ...]] = ()  # inputs that `Batcher` makes in training only
+    embeds_cross: ClassVar[bool] = False  # has its own way to read how behaviours were
+    slow: ClassVar[tuple[str, ...]] = ()  # parts learnt at a tenth of the rate: what a recurrence multiplies at every step
     scored_at_once: ClassVar[int] = 32  # requests of an evaluation batch
     graph_tables: ClassVar[tuple[str, ...]] = ()  # of `tables`, those that the graph reads beside item_vector
 
@@ -107,6 +110,8 @@ class CTRModel(nn.Module):
         self.shape, self.config = shape, config
         self.items = ItemEmbedding(shape.item_features, config.dim)
         self.context = CrossEmbedding(shape.context, config.context_dim) if shape.context else None
+        told = shape.negative_behaviours and len(shape.cross_features) > 1
+        self.outcome = CrossEmbedding(shape.cross_features[1:], config.dim) if told else None
         head_in = 2 * config.dim + interest_dim + len(shape.context) * config.context_dim
         if config.recent:
             self.recent_gap = nn.Embedding(shape.cross_features[0], config.side_dim)
@@ -123,7 +128,8 @@ class CTRModel(nn.Module):
     @property
     def input_names(self) -> list[str]:
         """Request inputs that the graph reads, of those in `store.graph_inputs`."""
-        return ["candidate_row", *self.reads, *self._branch_names()]
+        cross = ["retrieved_cross"] if self._tells_outcomes and "retrieved_cross" not in self.reads else []
+        return ["candidate_row", *self.reads, *cross, *self._branch_names()]
 
     @property
     def constants(self) -> set[str]:
@@ -161,7 +167,18 @@ class CTRModel(nn.Module):
     def user(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> Any:
         """What `interest` is told of the user: the retrieved behaviours."""
         retrieved = nn.functional.embedding(inputs["retrieved_row"], item_vector)
+        if self._tells_outcomes:
+            retrieved = self.with_outcome(retrieved, inputs["retrieved_cross"])
         return Sequence(retrieved, inputs["retrieved_mask"], inputs, item_vector)
+
+    @property
+    def _tells_outcomes(self) -> bool:
+        return self.outcome is not None and not self.embeds_cross
+
+    def with_outcome(self, item: Tensor, cross: Tensor) -> Tensor:
+        """Behaviours [..., D] with how they went, int32 [..., 1 + J], added: where the ones that went badly are kept too,
+        what was chosen alone does not tell one from another."""
+        return item if self.outcome is None else item + self.outcome(cross[..., 1:]).sum(dim=-2)
 
     def interest(self, target: Tensor, user: Any) -> Interest:
         """The paper's own part: interest of each target [U, G, S, D] in what `user` gave."""
@@ -174,6 +191,7 @@ class CTRModel(nn.Module):
     def _recent(self, target: Tensor, item_vector: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Short branch: target attention over the newest R, all candidates one group. [U, 1, P, D]."""
         item = nn.functional.embedding(inputs["recent_row"], item_vector).unsqueeze(1)  # [U, 1, R, D]
+        item = self.with_outcome(item, inputs["recent_cross"].unsqueeze(1))
         gap = self.recent_gap(inputs["recent_cross"][..., 0]).unsqueeze(1)  # [U, 1, R, side]
         pooled = self.recent_attention(target, item, gap, inputs["recent_mask"].unsqueeze(1))
         out: Tensor = self.recent_out(torch.cat(pooled[:2], dim=-1))

@@ -123,5 +123,5 @@ class DIEN(CTRModel):
     def _auxiliary_loss(self, states: Tensor, user: Sequence) -> Tensor | None:
         if not (self.training and "negative_row" in user.inputs):
             return None
-        loss = next_behaviour_loss(states.unsqueeze(1), user.item, user.look_up("negative_row"), user.mask)
+        loss = next_behaviour_loss(states.unsqueeze(1), user.look_up("retrieved_row"), user.look_up("negative_row"), user.mask)
         return self.alpha * loss

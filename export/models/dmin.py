@@ -155,5 +155,5 @@ class DMIN(CTRModel):
         if not (self.training and "negative_row" in user.inputs):
             return None
         scaled = refined.unsqueeze(1) / math.sqrt(self.config.dim)
-        loss = next_behaviour_loss(scaled, user.item, user.look_up("negative_row"), user.mask)
+        loss = next_behaviour_loss(scaled, user.look_up("retrieved_row"), user.look_up("negative_row"), user.mask)
         return self.config.auxiliary_weight * loss

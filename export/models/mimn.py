@@ -27,11 +27,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.layers.attention import TargetAttention
+from export.layers.split_gru import SplitGRUCell, near_identity
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
 
 EDGE = 0.05  # of a read weight
+FIRST_STRENGTH = 20.0  # of the addresses: cosines of vectors that have nothing in common differ by 0.1
+FIRST_ERASED = -2.5  # logit: a slot forgets a thirteenth with each behaviour that is written to it alone
 
 
 @dataclass(frozen=True)
@@ -45,27 +48,13 @@ class MIMNConfig(ModelConfig):
     utilisation: float = 0.01  # lambda of the utilisation loss
 
 
-class Head(nn.Module):
-    """A read or write head: where a controller's output points to."""
-
-    def __init__(self, controller_dim: int, width: int) -> None:
-        super().__init__()
-        self.key, self.strength = nn.Linear(controller_dim, width), nn.Linear(controller_dim, 1)
-
-    def forward(self, control: Tensor, memory: Tensor) -> Tensor:
-        """Weights [..., m] that sum to one, of control [..., controller] on memory [..., m, W]."""
-        key = nn.functional.normalize(torch.tanh(self.key(control)), dim=-1)
-        near = torch.matmul(nn.functional.normalize(memory, dim=-1), key.unsqueeze(-1)).squeeze(-1)
-        strength = 1 + nn.functional.softplus(self.strength(control))
-        return torch.softmax(strength * near, dim=-1)
-
-
 @register("mimn")
 class MIMN(StatefulModel):
     """Multi-channel user Interest Memory Network."""
 
     config_type = MIMNConfig
     fold_at_once = 1
+    slow = ("controller", "heads", "writing", "spread", "first_memory")
     scored_at_once = 256  # a step costs about the same for one user as for many
     state_axes = {  # noqa: RUF012
         "memory": ("slot", "D"),
@@ -80,15 +69,27 @@ class MIMN(StatefulModel):
 
     def __init__(self, shape: DataShape, config: MIMNConfig) -> None:
         super().__init__(shape, config, interest_dim=2 * config.dim)
-        width, control, slots = config.dim, config.controller_dim, config.slots
+        width, slots = config.dim, config.slots
         self.first_memory = nn.Parameter(torch.randn(slots, width) * 0.1)
-        self.controller = nn.GRUCell(2 * width, control)
-        self.reader, self.writer = Head(control, width), Head(control, width)
-        self.erase, self.add = nn.Linear(control, width), nn.Linear(control, width)
+        self.controller = SplitGRUCell(width, width, config.controller_dim)
+        self.heads = nn.Linear(config.controller_dim, 2 * (width + 1))  # read, write: key and strength each
+        self.writing = nn.Linear(config.controller_dim, 2 * width)  # what is erased, what is added
         self.spread = nn.Parameter(torch.zeros(slots, slots, slots))  # W_g
         self.register_buffer("stays", 4 * torch.eye(slots), persistent=False)  # P starts near the identity
-        self.induction = nn.GRUCell(2 * width, width)
+        self.induction = SplitGRUCell(width, width, width)
         self.channels = TargetAttention(width, 0, config.heads, config.head_dim)
+        self._begin_as_notebook()
+
+    def _begin_as_notebook(self) -> None:
+        """At first a behaviour is written, little changed, where what is like it stands, and a target reads there."""
+        width = self.config.dim
+        read, write = self.heads.weight.chunk(2)
+        for weight in (read[:width], write[:width], self.writing.weight[width:]):
+            near_identity(weight)
+        with torch.no_grad():
+            self.heads.bias.view(2, width + 1)[:, width] = FIRST_STRENGTH
+            self.writing.bias[:width] = FIRST_ERASED
+        self.controller.begin_as_input()
 
     def initial(self) -> State:
         slots, width = self.first_memory.shape
@@ -102,58 +103,73 @@ class MIMN(StatefulModel):
         }
 
     def fold(self, state: State, behaviours: Sequence) -> State:
-        item, mask = behaviours.item.squeeze(1), behaviours.mask.squeeze(1)  # [U, T, D], [U, T]
-        for t in range(item.shape[1]):
-            after, real = self.step(state, item[:, t]), mask[:, t]
-            state = {
-                name: torch.where(real.view(-1, *[1] * (value.dim() - 1)), value, state[name]) for name, value in after.items()
-            }
+        item, real = behaviours.item.squeeze(1), behaviours.mask.squeeze(1).unsqueeze(-1).to(behaviours.item.dtype)
+        known = self.controller.known(item)  # [U, T, 3 * controller]
+        memories, read_weights = [], []
+        for known_now, real_now in zip(known.unbind(1), real.unbind(1), strict=True):
+            state, read_weight = self.step(state, known_now, real_now)
+            memories.append(state["memory"])
+            read_weights.append(read_weight)
+        state["induction"] = self.induce(state["induction"], torch.stack(memories, 1), torch.stack(read_weights, 1), item, real)
         return state
 
-    def step(self, state: State, item: Tensor) -> State:
-        """The state after one behaviour, item float32 [U, D]."""
-        memory, usage = state["memory"], state["usage"]
-        control = self.controller(torch.cat([item, state["read"]], dim=-1), state["control"])  # [U, controller]
-        read_weight = self.reader(control, memory)  # [U, m]
-        read = torch.matmul(read_weight.unsqueeze(1), memory).squeeze(1)  # [U, D]
-        write = self.write_weight(control, memory, usage).unsqueeze(-1)  # [U, m, 1]
-        erase, add = torch.sigmoid(self.erase(control)).unsqueeze(1), torch.tanh(self.add(control)).unsqueeze(1)
-        memory = (1 - write * erase) * memory + write * add
-        return {
-            "memory": memory,
-            "induction": self._induce(state["induction"], memory, item, read_weight),
-            "control": control,
-            "read": read,
-            "usage": usage + write.squeeze(-1),
-        }
+    def step(self, state: State, known: Tensor, real: Tensor) -> tuple[State, Tensor]:
+        """Memory and controller after one behaviour, and what was read of it.
 
-    def write_weight(self, control: Tensor, memory: Tensor, usage: Tensor) -> Tensor:
+        Args:
+            known: float32 [U, 3 * controller], what the controller takes of the behaviour.
+            real: float32 [U, 1], 0 = padding, which leaves the state as it is.
+        Returns: the state, its induction as it was, and the read weight float32 [U, m].
+        """
+        memory, usage = state["memory"], state["usage"]
+        control = self.controller(known, state["read"], state["control"])  # [U, controller]
+        read_weight, write_weight = self.address(control, memory)
+        read = torch.matmul(read_weight.unsqueeze(-2), memory).squeeze(-2)  # [U, D]
+        write = real * self.moved(write_weight, usage)
+        erased, added = self.writing(control).unsqueeze(-2).chunk(2, dim=-1)  # [U, 1, D] each
+        change = torch.tanh(added) - torch.sigmoid(erased) * memory
+        after = {
+            "memory": torch.addcmul(memory, write.unsqueeze(-1), change),
+            "control": torch.lerp(state["control"], control, real),
+            "read": torch.lerp(state["read"], read, real),
+            "usage": usage + write,
+        }
+        return state | after, read_weight
+
+    def address(self, control: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Where control [..., controller] points to in memory [..., m, D]: read and write weights [..., m] that sum to one."""
+        width = memory.shape[-1]
+        heads = self.heads(control).unflatten(-1, (2, width + 1))
+        key = nn.functional.normalize(torch.tanh(heads[..., :width]), dim=-1)  # [..., 2, D]
+        near = torch.matmul(key, nn.functional.normalize(memory, dim=-1).transpose(-1, -2))  # [..., 2, m]
+        strength = 1 + nn.functional.softplus(heads[..., width:])
+        weight = torch.softmax(strength * near, dim=-1)
+        return weight[..., 0, :], weight[..., 1, :]
+
+    def moved(self, write_weight: Tensor, usage: Tensor) -> Tensor:
         """w^w P: float32 [U, m], sums to one. P [U, m, m] moves weight from slots much written to others."""
         share = usage / usage.sum(dim=-1, keepdim=True).clamp(min=1)
-        moved = torch.softmax(torch.einsum("ijk,uk->uij", self.spread, share) + self.stays, dim=-1)
-        return torch.matmul(self.writer(control, memory).unsqueeze(1), moved).squeeze(1)
+        logit = torch.matmul(share, self.spread.flatten(0, 1).T).unflatten(-1, self.stays.shape) + self.stays
+        return torch.matmul(write_weight.unsqueeze(1), torch.softmax(logit, dim=-1)).squeeze(1)
 
-    def _induce(self, induction: Tensor, memory: Tensor, item: Tensor, read_weight: Tensor) -> Tensor:
-        users, slots, width = induction.shape
-        seen = torch.cat([memory, item.unsqueeze(1).expand(-1, slots, -1)], dim=-1)
-        induced = self.induction(seen.flatten(0, 1), induction.flatten(0, 1)).view(users, slots, width)
-        return torch.lerp(induction, induced, self.most_read(read_weight).unsqueeze(-1))
+    def induce(self, induction: Tensor, memories: Tensor, read_weights: Tensor, item: Tensor, real: Tensor) -> Tensor:
+        """The channels [U, m, D] after T behaviours: memories [U, T, m, D] and read weights [U, T, m] as each left them."""
+        known = self.induction.known(item).unsqueeze(2) + self.induction.found(memories)  # [U, T, m, 3 * D]
+        share = (real * self.most_read(read_weights)).unsqueeze(-1)
+        for known_now, share_now in zip(known.unbind(1), share.unbind(1), strict=True):
+            induction = torch.lerp(induction, self.induction.next(known_now, induction), share_now)
+        return induction
 
     def most_read(self, read_weight: Tensor) -> Tensor:
-        """How far each slot is among the k most read: float32 [U, m], 1 = well inside, 0 = well outside."""
-        last, first_outside = torch.topk(read_weight, self.config.induced + 1, dim=-1).values[:, -2:].unsqueeze(-1).unbind(1)
+        """How far each slot is among the k most read: float32 [..., m], 1 = well inside, 0 = well outside."""
+        last, first_outside = torch.topk(read_weight, self.config.induced + 1, dim=-1).values[..., -2:, None].unbind(-2)
         return torch.clamp(0.5 + (read_weight - (last + first_outside) / 2) / EDGE, 0, 1)
 
     def interest(self, target: Tensor, user: UserState) -> Interest:
         state = user.state
-        memory = state["memory"][:, None, None]  # [U, 1, 1, m, D]
-        shape = target.shape[:-1]  # U, G, S
-        last_read = state["read"][:, None, None].expand(*shape, -1)
-        last_control = state["control"][:, None, None].expand(*shape, -1)
-        control = self.controller(
-            torch.cat([target, last_read], dim=-1).flatten(0, 2), last_control.flatten(0, 2)
-        ).unflatten(0, shape)  # fmt: skip
-        read = torch.matmul(self.reader(control, memory).unsqueeze(-2), memory).squeeze(-2)  # [U, G, S, D]
+        memory, control, last_read = (state[name][:, None, None] for name in ("memory", "control", "read"))  # [U, 1, 1, ...]
+        control = self.controller(self.controller.known(target), last_read, control)  # [U, G, S, controller]
+        read = torch.matmul(self.address(control, memory)[0].unsqueeze(-2), memory).squeeze(-2)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
         induced = self.channels(target, channels, channels[..., :0], real)[0].mean(dim=3)  # [U, G, S, D]

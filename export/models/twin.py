@@ -45,6 +45,7 @@ class TWIN(CTRModel):
     """TWo-stage Interest Network."""
 
     search_name = "projection"
+    embeds_cross = True
 
     def __init__(self, shape: DataShape, config: ModelConfig) -> None:
         super().__init__(shape, config, interest_dim=config.dim)

@@ -18,7 +18,6 @@ ALL: dict[str, TrainSettings] = {  # data set -> budget of all its models, where
 }
 OWN: dict[str, dict[str, dict[str, Any]]] = {  # data set -> model -> what is its own
     "complete_journey": {
-        "mimn": {"requests_a_batch": 64},
         "sim_hard": {"days": None},
         "eta": {"days": None},
         "twin": {"days": None},

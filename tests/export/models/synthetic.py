@@ -1,6 +1,6 @@
 """Models of a synthetic data set, and requests to them: small enough to check by hand or by brute force."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from store.types import Behaviours, Candidates, Retrieved
 
 ITEMS, CATEGORIES = 40, 5
 SHAPE = DataShape(item_features=[ITEMS, CATEGORIES + 2], cross_features=[BUCKETS, 4], context=[6])
+WITH_NEGATIVES = replace(SHAPE, negative_behaviours=True)
 AT = 2_000_000
 CONTEXT = np.array([3], np.int32)
 
@@ -26,9 +27,9 @@ class Small:
     vectors: torch.Tensor
 
     @staticmethod
-    def of(name: str, seed: int = 0, **config) -> "Small":
+    def of(name: str, seed: int = 0, shape: DataShape = SHAPE, **config) -> "Small":
         torch.manual_seed(seed)
-        model = build(name, SHAPE, dim=16, head_dim=4, **config).eval()
+        model = build(name, shape, dim=16, head_dim=4, **config).eval()
         return Small(model, model.items(FEATURES).detach())
 
     def search(self, rows, behaviours) -> tuple[Retrieved, GraphInputs]:

@@ -1,5 +1,7 @@
 """What holds for every model, by listing the registry: a new model is tested by existing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,12 @@ from export.models.registry import model_type, register
 from store.graph_inputs import cross_with_gap, graph_inputs, recent_inputs, stack
 from store.search import SEARCHES
 from store.types import Candidates
-from tests.export.models.synthetic import AT, CONTEXT, SHAPE, Small, behaviours, category, many, training_inputs
+from tests.export.models.synthetic import AT, CONTEXT, SHAPE, WITH_NEGATIVES, Small, behaviours, category, many, training_inputs
 
 CANDIDATES = [5, 9, 12, 5, 33, 1, 20]  # one twice, one unknown
 
 every_model = pytest.mark.parametrize("name", list_models())
+every_shape = pytest.mark.parametrize("shape", [SHAPE, WITH_NEGATIVES], ids=["chosen only", "with negatives"])
 
 
 @every_model
@@ -23,8 +26,9 @@ def test_scores_are_finite_for_any_length_of_life(name, length):
 
 
 @every_model
-def test_gradients_reach_every_parameter(name):
-    small = Small.of(name)
+@every_shape
+def test_gradients_reach_every_parameter(name, shape):
+    small = Small.of(name, shape=shape)
     model = small.model.train()
     _, inputs = small.search(CANDIDATES, many(60))
     scored = small.forward(inputs | training_inputs(inputs), training=True)
@@ -41,9 +45,10 @@ def test_gradients_reach_every_parameter(name):
 
 
 @every_model
-def test_padding_changes_nothing(name):
+@every_shape
+def test_padding_changes_nothing(name, shape):
     """The same request alone, and beside a longer one in a batch that pads it."""
-    small = Small.of(name)
+    small = Small.of(name, shape=shape)
     short_retrieved, short = small.search(CANDIDATES[:3], many(4))
     _, long = small.search(CANDIDATES, many(80))
     alone = small.forward(short).logit
@@ -81,6 +86,13 @@ def test_behaviours_matter(name):
     small = Small.of(name)
     liked, other = small.logits([5], behaviours([5] * 8)), small.logits([5], behaviours([9] * 8))
     assert not np.allclose(liked, other, atol=1e-4)
+
+
+@every_model
+def test_how_behaviours_went_matters_where_those_that_went_badly_are_kept(name):
+    small = Small.of(name, shape=WITH_NEGATIVES)
+    well, badly = (replace(many(30), cross=np.full((30, 1), bucket, np.uint8)) for bucket in (1, 2))
+    assert not np.allclose(small.logits(CANDIDATES, well), small.logits(CANDIDATES, badly), atol=1e-4)
 
 
 @every_model
