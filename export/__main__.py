@@ -24,6 +24,7 @@ from export.data.prepare import prepare
 from export.data.source import DataInvalid
 from export.evaluate import evaluate
 from export.fuxictr import CompareSettings, compare
+from export.fuxictr_ours import beside
 from export.fuxictr_zoo import TWINS
 from export.items import add_items, newest_bundles
 from export.models import list_models
@@ -162,17 +163,23 @@ def build(
 def compare_command(
     models: Twins = None, data: Data = "complete_journey", name: Name = None, days: Days = None, epochs: Epochs = 1,
     seed: Seed = 0, sample: Sample = None, threads: Threads = 0,
-    minutes: Annotated[float, typer.Option(min=0, help="For all models together, evaluation included.")] = 60,
+    minutes: Annotated[float, typer.Option(min=0, help="For all of FuxiCTR's models together, evaluation included.")] = 60,
     length: Annotated[int, typer.Option(min=2, help="Newest behaviours that a model reads.")] = 200,
     again: Annotated[bool, typer.Option("--again", help="Train models anew that were finished with these settings.")] = False,
 ) -> None:  # fmt: skip
-    """Train FuxiCTR's models of the same names on the same impressions; leaves runs/fuxictr/<data>/<model>.json."""
+    """Train FuxiCTR's models of the same names on the same impressions, then ours cut to the same length.
+
+    Leaves runs/fuxictr/<data>/<model>.json, which the report shows.
+    """
     _threads(threads)
+    dataset = prepare(data, name)
     settings = CompareSettings(days=days, epochs=epochs, minutes=minutes, length=length, sample=sample, seed=seed)
-    for model, result in compare(prepare(data, name), models or list(TWINS), settings, again).items():
+    for model, result in compare(dataset, models or list(TWINS), settings, again).items():
         quality, seen = result["quality"], f"{result['impressions']:,} of {result['planned']:,} impressions"
         shown = "  ".join(f"{title} {quality[key] or math.nan:.4f}" for key, title in (("auc", "AUC"), ("gauc", "GAUC")))
         console.print(f"{model} of FuxiCTR {result['version']}: {shown}  ({quality['sample']}; {seen}, {result['seconds']} s)")
+        ours = beside(dataset, model, settings, again)
+        console.print(f"{model}, ours cut to {length}: AUC {ours['auc'] or math.nan:.4f}  GAUC {ours['gauc'] or math.nan:.4f}")
 
 
 @app.command("report")

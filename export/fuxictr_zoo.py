@@ -85,6 +85,7 @@ DIFFERENCES = (
     "reads the newest L behaviours, where our searched models read the whole life",
     "reads no time gaps and no cross features of behaviours: its form has no place for them",
     "embeddings start at a standard deviation of 0.0001, fixed by the package (ours: DECISIONS.md, 7)",
+    "its head gets target and interest side by side, ours their product too (DECISIONS.md, 15)",
     "one Adam at a constant rate for all parameters, as the package trains within an epoch",
 )
 

@@ -59,14 +59,13 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
         settings = self.settings
         tables = list(self.model.items.parameters())
         others = {name: p for name, p in self.model.named_parameters() if not name.startswith("items.")}
-        slow = [p for name, p in others.items() if name.split(".")[0] in self.model.slow]
-        fast = [p for name, p in others.items() if name.split(".")[0] not in self.model.slow]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for name, p in others.items() if (name.split(".")[0] in self.model.slow) == slow], "lr": rate}
+            for slow, rate in ((False, settings.learning_rate), (True, SLOW * settings.learning_rate))
+        ]
         optimisers = [
             torch.optim.SparseAdam(tables, lr=settings.item_learning_rate),
-            torch.optim.Adam(
-                [{"params": fast}, *([{"params": slow, "lr": SLOW * settings.learning_rate}] if slow else [])],
-                lr=settings.learning_rate,
-            ),
+            torch.optim.Adam([group for group in groups if group["params"]]),
         ]
 
         def falling(step: int) -> float:

@@ -139,7 +139,7 @@ class MIMN(StatefulModel):
     def address(self, control: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Where control [..., controller] points to in memory [..., m, D]: read and write weights [..., m] that sum to one."""
         width = memory.shape[-1]
-        heads = self.heads(control).unflatten(-1, (2, width + 1))
+        heads = torch.unflatten(self.heads(control), -1, (2, width + 1))
         key = nn.functional.normalize(torch.tanh(heads[..., :width]), dim=-1)  # [..., 2, D]
         near = torch.matmul(key, nn.functional.normalize(memory, dim=-1).transpose(-1, -2))  # [..., 2, m]
         strength = 1 + nn.functional.softplus(heads[..., width:])
@@ -149,7 +149,7 @@ class MIMN(StatefulModel):
     def moved(self, write_weight: Tensor, usage: Tensor) -> Tensor:
         """w^w P: float32 [U, m], sums to one. P [U, m, m] moves weight from slots much written to others."""
         share = usage / usage.sum(dim=-1, keepdim=True).clamp(min=1)
-        logit = torch.matmul(share, self.spread.flatten(0, 1).T).unflatten(-1, self.stays.shape) + self.stays
+        logit = torch.unflatten(torch.matmul(share, self.spread.flatten(0, 1).T), -1, self.stays.shape) + self.stays
         return torch.matmul(write_weight.unsqueeze(1), torch.softmax(logit, dim=-1)).squeeze(1)
 
     def induce(self, induction: Tensor, memories: Tensor, read_weights: Tensor, item: Tensor, real: Tensor) -> Tensor:

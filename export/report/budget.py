@@ -14,7 +14,7 @@ from export.run import TrainSettings
 DEFAULT = TrainSettings()
 ALL: dict[str, TrainSettings] = {  # data set -> budget of all its models, where it is not the default
     "complete_journey": TrainSettings(days=112),
-    "assist2017": TrainSettings(days=10, requests_a_batch=128),  # a request shows one item there, on complete_journey about ten
+    "assist2017": TrainSettings(days=6, requests_a_batch=128),  # a request shows one item there, on complete_journey about ten
 }
 OWN: dict[str, dict[str, dict[str, Any]]] = {  # data set -> model -> what is its own
     "complete_journey": {

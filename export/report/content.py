@@ -3,7 +3,7 @@
     {"schema": 1, "data", "about", "made", "machine", "calibrated", "sample",
      "models": {name: {"auc", "gauc", "log_loss", "impressions", "users", "heavy", "first_time", "calibration",
                        "newest": {"50": .., "all": ..}, "whole_life", "consistency", "sample", "training"}},
-     "baselines": {name: {"auc", .., "heavy", "first_time"}}, "public": {name: {"auc", .., "defects"}}}
+     "baselines": {name: {"auc", .., "heavy", "first_time"}}, "public": {name: {"auc", .., "defects", "ours"}}}
 
 `newest` stands where a model's search reads more than the newest list, `whole_life` and `consistency`
 where it weighs what it retrieves. A figure that is not defined is null.
@@ -115,6 +115,7 @@ def _public(dataset: Dataset, folder: Path) -> Content:
             **result["quality"],
             **{fact: result[fact] for fact in ("package", "version", "settings", "impressions", "planned", "seconds")},
             **{fact: result[fact] for fact in ("differences", "defects")},
+            "ours": result.get("ours"),
         }
         for name, result in results.items()
         if result["fingerprint"] == dataset.facts["fingerprint"]

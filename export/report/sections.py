@@ -1,7 +1,6 @@
 """The report's sections: what the content says, as headed tables and plots that every format of the page shows."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from export.consistency import OF, RANKS
 from export.evaluate import HEAVY, LENGTHS
@@ -161,18 +160,18 @@ def _public(content: Content) -> Section:
     differences = list(dict.fromkeys(difference for own in public.values() for difference in own["differences"]))
     text = (
         "The same training impressions, features and test requests, by a public implementation with the sizes of ours wherever "
-        f"it has an option for them. What is not equal: {'; '.join(differences)}."
+        f"it has an option for them. What is not equal: {'; '.join(differences)}. Beside each: ours of the same training days, "
+        "passes and L, and ours as in the first table."
     )
     if not public:
         return Section("Beside a public implementation", text, [])
-    head = ["model", "package", "L", "AUC", "GAUC", "ours: AUC", "ours: GAUC", "impressions", "seconds", "sample"]
+    head = ["model", "package", "L", "AUC", "GAUC", "ours, L: AUC", "GAUC", "ours: AUC", "GAUC", "impressions", "s", "sample"]
     rows, defects = [], []
     for name, own in public.items():
-        ours: dict[str, Any] = models.get(name, {})
+        figures = [_figure(who.get(key)) for who in (own, own["ours"] or {}, models.get(name, {})) for key in ("auc", "gauc")]
         rows.append(
             [
-                name, f"{own['package']} {own['version']}", str(own["settings"]["length"]), _figure(own["auc"]),
-                _figure(own["gauc"]), _figure(ours.get("auc")), _figure(ours.get("gauc")),
+                name, f"{own['package']} {own['version']}", str(own["settings"]["length"]), *figures,
                 f"{own['impressions']:,} of {own['planned']:,}", f"{own['seconds']:,.0f}", own["sample"],
             ]
         )  # fmt: skip

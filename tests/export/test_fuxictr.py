@@ -12,16 +12,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from export import fuxictr
+from export import fuxictr, fuxictr_ours
 from export.__main__ import app
 from export.data.prepare import prepare
 from export.data.requests import from_impressions
-from export.evaluate import sample_requests
+from export.evaluate import sample_requests, score_requests
 from export.fuxictr import CompareSettings, compare
 from export.fuxictr_batches import LABEL, ZooImpressions
+from export.fuxictr_ours import beside
 from export.fuxictr_zoo import TWINS, build_twin, options_of
+from export.run import Run
 from export.train import TrainingFailed, training_requests
 from tests.export.data import own
 
@@ -202,6 +205,25 @@ def test_finished_twins_are_reused_until_told_otherwise_or_settings_differ(shop,
     assert [len(zoo[name]) for name in ("din", "eta")] == [2, 2]
 
 
+def test_ours_is_trained_on_the_same_days_and_cut_to_the_same_length(shop, zoo, monkeypatch, tmp_path):
+    settings = dataclasses.replace(SMALL, days=30, length=4)
+    compare(shop, ["din"], settings, runs=tmp_path)
+    ours = beside(shop, "din", settings, runs=tmp_path)
+    run = Run.open(shop.schema.data, "din", shop, tmp_path / "ours")
+    assert (run.facts["settings"]["days"], run.facts["config"]["trained_length"]) == (30, 4)
+    test, _ = sample_requests(shop.requests["test"], settings.sample)
+    cut, whole = (roc_auc_score(test.label, score_requests(shop, test, run.model, newest=newest)) for newest in (4, None))
+    assert ours["auc"] == pytest.approx(cut)
+    assert ours["auc"] != pytest.approx(whole)
+    kept = json.loads((tmp_path / shop.schema.data / "din.json").read_text())
+    assert kept["ours"] == ours
+    assert kept["quality"]["auc"] != ours["auc"]
+    assert compare(shop, ["din"], settings, runs=tmp_path)["din"] == kept  # and the twin's own result is still good
+
+    monkeypatch.setattr(fuxictr_ours, "train", None)
+    assert beside(shop, "din", settings, runs=tmp_path) == ours
+
+
 def test_a_result_of_other_data_is_not_reused(shop, zoo, tmp_path):
     compare(shop, ["din"], SMALL, runs=tmp_path)
     changed = dataclasses.replace(shop, facts={**shop.facts, "fingerprint": "another"})
@@ -284,6 +306,7 @@ def test_the_command_prints_each_model_and_how_far_it_came(monkeypatch):
 
     monkeypatch.setattr("export.__main__.prepare", lambda data, name: data)
     monkeypatch.setattr("export.__main__.compare", compared)
+    monkeypatch.setattr("export.__main__.beside", lambda *_: {"auc": 0.75, "gauc": None})
     arguments = ["compare", "eta", "din", "--days", "28", "--minutes", "30", "--length", "100", "--sample", "50", "--again"]
     output = " ".join(CliRunner().invoke(app, arguments).output.split())  # the terminal's line breaks
     assert asked == {
@@ -292,6 +315,7 @@ def test_the_command_prints_each_model_and_how_far_it_came(monkeypatch):
     }  # fmt: skip
     assert output.count("of FuxiCTR 1.2: AUC 0.7123 GAUC nan") == 2
     assert "1,000 of 2,000 impressions" in output
+    assert "eta, ours cut to 100: AUC 0.7500 GAUC nan" in output
     assert CliRunner().invoke(app, ["compare"]).exit_code == 0
     assert asked["names"] == list(TWINS)
     assert asked["settings"] == CompareSettings()

@@ -16,7 +16,7 @@ MODELS = ["din", "sim_hard", "twin"]
 FUXICTR = {
     "model": "din", "package": "fuxictr", "version": "2.3.10", "settings": {"length": 200}, "impressions": 90, "planned": 100,
     "seconds": 12.5, "quality": {"auc": 0.6543, "gauc": 0.65, "log_loss": 0.5, "impressions": 9, "users": 3, "sample": "9 of 10"},
-    "differences": ["reads no time gaps"], "defects": ["padding <b>counts</b>"],
+    "differences": ["reads no time gaps"], "ours": {"auc": 0.7123, "gauc": None}, "defects": ["padding <b>counts</b>"],
 }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def test_markdown_tables_have_a_cell_for_every_head(made):
 def test_a_public_twin_stands_beside_ours_with_its_defects(made):
     content, text = json.loads((made / "report.json").read_text()), (made / "report.md").read_text()
     assert list(content["public"]) == ["din"]  # that of other data is left out
-    assert f"| din | fuxictr 2.3.10 | 200 | 0.6543 | 0.6500 | {content['models']['din']['auc']:.4f} |" in text
+    assert f"| din | fuxictr 2.3.10 | 200 | 0.6543 | 0.6500 | 0.7123 | - | {content['models']['din']['auc']:.4f} |" in text
     assert "| din | padding <b>counts</b> |" in text
     assert "padding &lt;b&gt;counts&lt;/b&gt;" in (made / "report.html").read_text()
 
