@@ -33,6 +33,7 @@ from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
 
 EDGE = 0.05  # of a read weight
+FOLDED_AT_ONCE = 128  # behaviours: bounds what a long life takes of the memory
 FIRST_STRENGTH = 20.0  # of the addresses: cosines of vectors that have nothing in common differ by 0.1
 FIRST_ERASED = -2.5  # logit: a slot forgets a thirteenth with each behaviour that is written to it alone
 
@@ -104,14 +105,21 @@ class MIMN(StatefulModel):
 
     def fold(self, state: State, behaviours: Sequence) -> State:
         item, real = behaviours.item.squeeze(1), behaviours.mask.squeeze(1).unsqueeze(-1).to(behaviours.item.dtype)
+        for items, reals in zip(item.split(FOLDED_AT_ONCE, dim=1), real.split(FOLDED_AT_ONCE, dim=1), strict=True):
+            state = self._fold_some(state, items, reals)
+        return state
+
+    def _fold_some(self, state: State, item: Tensor, real: Tensor) -> State:
+        """`fold` of items [U, T, D]; holds every memory on the way, [U, T, m, D]."""
         known = self.controller.known(item)  # [U, T, 3 * controller]
-        memories, read_weights = [], []
+        induction, memories, read_weights = state["induction"], [], []
         for known_now, real_now in zip(known.unbind(1), real.unbind(1), strict=True):
             state, read_weight = self.step(state, known_now, real_now)
             memories.append(state["memory"])
             read_weights.append(read_weight)
-        state["induction"] = self.induce(state["induction"], torch.stack(memories, 1), torch.stack(read_weights, 1), item, real)
-        return state
+        if memories:
+            induction = self.induce(induction, torch.stack(memories, 1), torch.stack(read_weights, 1), item, real)
+        return state | {"induction": induction}
 
     def step(self, state: State, known: Tensor, real: Tensor) -> tuple[State, Tensor]:
         """Memory and controller after one behaviour, and what was read of it.
