@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from export.bundle import BUNDLES, make_bundle, precompute
+from export.bundle import BUNDLES, make_bundle
 from export.consistency import REQUESTS
 from export.data.dataset import Dataset
 from export.data.prepare import prepare
@@ -26,16 +26,19 @@ from export.evaluate import evaluate
 from export.fuxictr import CompareSettings, compare
 from export.fuxictr_ours import beside
 from export.fuxictr_zoo import TWINS
-from export.items import add_items, newest_bundles
+from export.items import NewItems, add_items, newest_bundles
+from export.json_files import kept_as_json
 from export.models import list_models
 from export.parity import verify
+from export.precompute import precompute
 from export.report.evaluation import evaluate_fully
 from export.report.jobs import ReportSettings
-from export.report.json_files import kept_as_json
-from export.run import Run, TrainingFailed, TrainSettings
+from export.run import RUNS, Run, TrainingFailed, TrainSettings
 from export.start import Start
 from export.train import train
 from store.bundle import Bundle, BundleInvalid, read_manifest, versions
+from store.connection import connect
+from store.registry import StoredRegistry
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
@@ -76,6 +79,7 @@ Every = Annotated[int | None, typer.Option(min=1, help="Steps between evaluation
 Kept = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
 Again = Annotated[bool, typer.Option("--again", help="Begin anew where an interrupted run would go on.")]
 From = Annotated[Path | None, typer.Option("--from", help="Continue from the weights of a bundle's or a run's folder.")]
+Runs = Annotated[Path, typer.Option(help="Where runs are kept; `report` reuses those in the default place.")]
 Bundles = Annotated[Path, typer.Option(envvar="CTR_BUNDLES", help="Where bundles are.")]
 Lines = Annotated[bool, typer.Option("--progress-lines", help="Print progress as JSON lines on standard output, for programs.")]
 
@@ -117,7 +121,8 @@ def evaluate_command(
 
 @app.command("precompute")
 def precompute_command(model: Model, data: Data = "complete_journey", name: Name = None) -> None:
-    """Write the item tables of the last run: vectors, signatures, projections."""
+    """Write what is made offline of the last run: vectors, signatures, projections, buckets; snapshots of all users for the
+    models that keep one (sdim's buckets, mimn's memories, twin_v2's clusters). `bundle` takes the tables as they are."""
     dataset = prepare(data, name)
     console.print(f"tables: {precompute(dataset, Run.open(dataset.schema.data, model, dataset))}")
 
@@ -148,12 +153,12 @@ def verify_command(
 @app.command()
 def build(
     model: Model, data: Data = "complete_journey", name: Name = None, days: Days = None, epochs: Epochs = 1, seed: Seed = 0,
-    sample: Sample = None, threads: Threads = 0, progress_lines: Lines = False, bundles: Bundles = BUNDLES,
+    sample: Sample = None, threads: Threads = 0, progress_lines: Lines = False, bundles: Bundles = BUNDLES, runs: Runs = RUNS,
 ) -> None:  # fmt: skip
     """Train, evaluate, bundle and verify, in one go."""
     _threads(threads)
     dataset = prepare(data, name)
-    run = _train(dataset, model, TrainSettings(days=days, epochs=epochs, seed=seed), progress_lines)
+    run = _train(dataset, model, TrainSettings(days=days, epochs=epochs, seed=seed), progress_lines, runs=runs)
     with _evaluating(model, False) as progress:
         _evaluate(dataset, run, sample, progress)
     _verify(_bundle(dataset, run, bundles))
@@ -206,19 +211,24 @@ def items_command(
     folder: Annotated[Path, typer.Argument(help="A folder with items.parquet: item_id, category, inherent features.")],
     data: Annotated[str, typer.Option(help="The data set's name, as its bundles have it.")] = "complete_journey",
     bundles: Bundles = BUNDLES,
+    url: Annotated[str, typer.Option(envvar="CTR_REDIS_URL", help="A store to give the rows to as well; empty = none.")] = "",
 ) -> None:
     """Give new items rows, vectors, signatures and projections: a new version of every bundle, without training.
 
-    Items that are known keep what they have. `python -m store load` of the next training's data, or the items' first
-    events, bring them into the store.
+    Items that are known keep what they have. All bundles of the data set get the same rows. The store gets them too where
+    --url names one: a row that something else has there is an error, and no bundle is written.
     """
     newest = newest_bundles(bundles, data)
     if not newest:
         raise BundleInvalid(f"{bundles}: no bundle of data set {data}")
-    for model, path in newest.items():
-        added = add_items(folder, Bundle(path))
+    opened = {model: Bundle(path) for model, path in newest.items()}
+    items = NewItems.read(folder, list(opened.values()))
+    if url:
+        StoredRegistry(connect(url), data).load(items.registry)
+    for model, bundle in opened.items():
+        added = add_items(items, bundle)
         if added is None:
-            console.print(f"{model}: {path.name} knows all items of {folder}")
+            console.print(f"{model}: {bundle.folder.name} knows all items of {folder}")
             continue
         unseen = ", ".join(f"{count} of {name}" for name, count in added.unseen.items() if count) or "none"
         console.print(
@@ -235,14 +245,22 @@ def prepare_command(data: Data = "complete_journey", name: Name = None) -> None:
 
 
 def _train(
-    dataset: Dataset, model: str, settings: TrainSettings, progress_lines: bool, again: bool = False, start: Start | None = None
-) -> Run:
+    dataset: Dataset, model: str, settings: TrainSettings, progress_lines: bool, again: bool = False, start: Start | None = None,
+    runs: Path = RUNS,
+) -> Run:  # fmt: skip
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     if progress_lines:
         return train(
-            dataset, model, settings, lambda *report: print(json.dumps(report), flush=True), say=say, again=again, start=start
+            dataset,
+            model,
+            settings,
+            lambda *report: print(json.dumps(report), flush=True),
+            runs,
+            say=say,
+            again=again,
+            start=start,
         )
     columns = (
         TextColumn(f"train {model}"),
@@ -256,7 +274,7 @@ def _train(
         run = train(
             dataset, model, settings,
             lambda step, steps, loss: bar.update(task, completed=step, total=steps, loss=f"loss {loss:.4f}"),
-            say=say, again=again, start=start,
+            runs, say=say, again=again, start=start,
         )  # fmt: skip
     console.print(f"{run.folder}: {run.facts['impressions']:,} impressions in {run.facts['seconds']} s")
     return run

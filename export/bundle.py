@@ -15,9 +15,9 @@ from export.data.dataset import ITEMS_FILE, Dataset
 from export.graph import export_graph, export_update, table_axes
 from export.models.contract import CTRModel
 from export.models.stateful import StatefulModel
-from export.precompute import item_tables, write_tables
+from export.precompute import precomputed, write_tables
 from export.run import Run
-from export.snapshots import snapshot_id, write_snapshots
+from export.snapshots import snapshot_id
 from export.start import BUNDLED_WEIGHTS
 from store.bundle import (
     GOLDEN,
@@ -37,19 +37,9 @@ from store.search import SEARCHES
 from store.types import FIRST_KNOWN, Candidates
 
 BUNDLES = Path("bundles")
-TABLES, SNAPSHOTS = "tables", "snapshots.parquet"  # folder of a run, file in it
 GOLDEN_CANDIDATES = 64
 GOLDEN_BEHAVIOURS = (200, 1500)  # a history of ordinary length
 KEPT_VERSIONS = 5
-
-
-def precompute(dataset: Dataset, run: Run) -> Path:
-    """Write what is made offline of a run to <run>/tables, and say where: item tables, and users' snapshots if it has such."""
-    folder = run.folder / TABLES
-    tables = item_tables(dataset.items, run.model)
-    write_tables(tables, folder)
-    write_snapshots(dataset, run.facts["model"], run.model, tables, folder / SNAPSHOTS)
-    return folder
 
 
 def golden_request(dataset: Dataset, model: CTRModel, tables: dict[str, NDArray[Any]]) -> tuple[int, SearchedRequest]:
@@ -88,7 +78,7 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     model_folder = bundles / run.facts["model"]
     folder = model_folder / new_version(model_folder)
     folder.mkdir(parents=True)
-    tables = item_tables(dataset.items, run.model)
+    tables = precomputed(dataset, run)
     write_tables(tables, folder)
     dataset.registry.save(folder / REGISTRY)
     np.savez(folder / BUNDLED_WEIGHTS, **{name: value.numpy() for name, value in run.model.state_dict().items()})

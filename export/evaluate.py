@@ -1,7 +1,8 @@
 """Score labelled requests with a trained model and say how well it ranks, overall and where it is hard."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from export.batches import Batcher
 from export.data.dataset import Dataset
 from export.data.requests import Requests
+from export.json_files import kept_as_json
 from export.metrics import Calibration, Figures, calibration, figures
 from export.models.contract import CTRModel
 from store.search import SEARCHES, Search
@@ -31,6 +33,12 @@ class Evaluation:
     first_time: Figures  # items that the user has no behaviour with before the impression
     calibration: Calibration
     sample: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Figures over all impressions, `heavy` and `first_time` beside them; not a number is null."""
+        figures = {**asdict(self.figures), "heavy": asdict(self.heavy), "first_time": asdict(self.first_time)}
+        kept: dict[str, Any] = kept_as_json(figures)
+        return kept
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from export.data.requests import Requests
 from export.evaluate import judge, past, sample_requests
 from export.fuxictr_batches import ZooImpressions
 from export.fuxictr_zoo import DIFFERENCES, TWINS, build_twin, options_of
-from export.report.json_files import kept_as_json, read_json
+from export.json_files import read_json
 from export.run import TrainingFailed, write_json
 from export.train import training_requests
 from store.types import Floats
@@ -98,12 +98,11 @@ def _run(dataset: Dataset, name: str, settings: CompareSettings, seconds: float)
     bar = track(parts, f"evaluate {name}", console=Console(stderr=True))
     score: Floats = model.predict(scored.batch(part) for part in bar).astype(np.float32)
     quality = judge(test, score, past(dataset, test), sample)
-    figures = {**asdict(quality.figures), "heavy": asdict(quality.heavy), "first_time": asdict(quality.first_time)}
     return {
         "model": name, "class": TWINS[name].kind, "package": PACKAGE, "version": version(PACKAGE),
         "data": dataset.schema.data, "fingerprint": dataset.facts["fingerprint"],
         "settings": asdict(settings), "options": options, **training,
-        "quality": {**kept_as_json(figures), "sample": sample},
+        "quality": {**quality.as_json(), "sample": sample},
         "seconds": round(time.monotonic() - started, 1), "evaluate_seconds": round(time.monotonic() - trained, 1),
         "threads": torch.get_num_threads(), "differences": list(DIFFERENCES), "defects": list(TWINS[name].defects),
     }  # fmt: skip

@@ -2,11 +2,13 @@
 
 A new bundle version has the same graphs and weights and longer tables. A new item's id is the unknown one
 until the next training; its category and inherent features are those it shares with known items, and
-its vector, signature and projection follow from them. Rows only grow: what is known keeps its row.
+its vector, signature and projection follow from them. Rows only grow: what is known keeps its row, and all
+bundles of a data set get the same ones.
 """
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from export.run import as_config, shape_of
 from export.start import BUNDLED_WEIGHTS
 from store.bundle import MANIFEST, REGISTRY, Bundle, new_version, read_manifest, versions, write_manifest
 from store.ids import canonical_id
-from store.registry import Registry
+from store.registry import Registry, RegistryMismatch
 from store.types import FIRST_KNOWN, UNKNOWN, Rows
 
 
@@ -49,27 +51,60 @@ def newest_bundles(bundles: Path, data: str) -> dict[str, Path]:
     return found
 
 
-def add_items(folder: Path, bundle: Bundle) -> Added | None:
-    """Write a new version of a bundle that knows the items of folder/items.parquet too; None: it knew them all.
+@dataclass(frozen=True)
+class NewItems:
+    """A table of items, numbered behind all that the bundles of a data set know: one line of rows for all of them."""
 
-    Files that do not change are hard links, so a version costs its tables. The old version stays as it is.
+    registry: Registry  # with the new items
+    features: ItemFeatures  # of the longest bundle
+    table: pd.DataFrame  # the new items
+    listed: list[str]  # ids of all items of the table
+
+    @staticmethod
+    def read(folder: Path, bundles: Sequence[Bundle]) -> "NewItems":
+        """Read folder/items.parquet for these bundles of one data set.
+
+        Raises:
+            DataInvalid: the table breaks the form of items.parquet; the text names column and row.
+            RegistryMismatch: two bundles mean different items by one row.
+        """
+        items = read_items(folder / "items.parquet")
+        ids = [canonical_id(value.item() if isinstance(value, np.generic) else value) for value in items["item_id"]]
+        longest = max(bundles, key=lambda bundle: bundle.manifest.item_rows)
+        known = longest.registry
+        for bundle in bundles:
+            own = bundle.registry
+            if known.ids[: len(own.ids)] != own.ids or (known.category[: own.item_rows] != own.category).any():
+                raise RegistryMismatch(f"{bundle.folder} and {longest.folder} mean different items by one row: train one again")
+        is_new = np.array([item_id not in known.row_of for item_id in ids])
+        new = items[is_new].reset_index(drop=True)
+        registry = extended(known, [item_id for item_id, fresh in zip(ids, is_new, strict=True) if fresh], new)
+        return NewItems(registry, ItemFeatures.load(longest.folder / ITEMS_FILE), new, ids)
+
+
+def add_items(items: NewItems, bundle: Bundle) -> Added | None:
+    """Write a new version of a bundle that knows these items too; None: it has all their rows.
+
+    A bundle older than the longest gets the rows between as well. Files that do not change are hard links,
+    so a version costs its tables. The old version stays as it is.
 
     Raises:
-        DataInvalid: the table breaks the form of items.parquet; the text names column and row.
+        DataInvalid: a column of an inherent feature is missing, or the bundle's features are not those of the longest.
     """
-    items = read_items(folder / "items.parquet")
-    ids = [canonical_id(value.item() if isinstance(value, np.generic) else value) for value in items["item_id"]]
-    is_new = np.array([item_id not in bundle.registry.row_of for item_id in ids])
-    if not is_new.any():
+    if items.registry.item_rows == bundle.manifest.item_rows:
         return None
-    new = items[is_new].reset_index(drop=True)
-    registry = extended(bundle.registry, [item_id for item_id, fresh in zip(ids, is_new, strict=True) if fresh], new)
-    features, unseen = _features(ItemFeatures.load(bundle.folder / ITEMS_FILE), new, registry)
+    known = ItemFeatures.load(bundle.folder / ITEMS_FILE)
+    longest = items.features
+    if (known.names, known.sizes, known.vocabulary) != (longest.names, longest.sizes, longest.vocabulary):
+        raise DataInvalid(f"{bundle.folder}: its item features are not those of the other bundles: train again")
+    between = longest.value[len(known.value) :]
+    features, unseen = _features(replace(known, value=np.concatenate([known.value, between])), items.table, items.registry)
     target = bundle.folder.parent / new_version(bundle.folder.parent)
     target.mkdir()
     try:
-        _write(bundle, registry, features, target)
-        return Added(Bundle(target), int(is_new.sum()), int((~is_new).sum()), unseen)
+        _write(bundle, items.registry, features, target)
+        had = sum(item_id in bundle.registry.row_of for item_id in items.listed)
+        return Added(Bundle(target), len(items.listed) - had, had, unseen)
     except BaseException:
         shutil.rmtree(target)
         raise

@@ -34,7 +34,7 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train; written to run.json. What is not here or in the model's config does not change the weights."""
+    """How to train; written to run.json. What is not here, in the model or in its config does not change the weights."""
 
     days: int | None = None  # only impressions of the last days before the training end; None = all
     epochs: int = 1
@@ -120,9 +120,16 @@ def shape_of(items: ItemFeatures, schema: Schema) -> DataShape:
 
 
 def made_from(dataset: Dataset, model: CTRModel, name: str, settings: TrainSettings, start: str | None = None) -> str:
-    """Digest of all that decides a run's weights; `start`: that of the weights it starts from."""
+    """Digest of what decides a run's weights, as far as it can be seen without training: settings, config, data and the
+    first weights; `start`: that of the weights it starts from. A change of the forward pass alone needs `--again`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        first = build(name, model.shape, **asdict(model.config)).state_dict()
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in first.values())).hexdigest()
     parts = {
         "model": name,
+        "first_weights": digest,
+        "slow": list(model.slow),
         "settings": asdict(settings),
         **model.settings(),
         "parameters": {name: list(value.shape) for name, value in model.state_dict().items()},

@@ -106,6 +106,8 @@ def _build_model(name: str, days: int, sample: int, bars: Progress, task: Any) -
         "1",
         "--bundles",
         str(BUNDLES),
+        "--runs",
+        str(RUNS / "demo" / "models"),  # not where the report keeps its own, longer trained
     ]
     log = RUNS / "demo" / f"{name}.log"
     with log.open("w") as errors:

@@ -37,6 +37,16 @@ class Fetched:
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the store held when a bundle was last compared with it; "" = nothing."""
+
+    at: float  # monotonic seconds
+    registry_id: str
+    schema_version: str
+    last_item: str  # id in the bundle's last row
+
+
 class StoreMismatch(RedisError):
     """The store's rows or records mean something else than the bundle's."""
 
@@ -46,7 +56,7 @@ class StoreReader:
 
     def __init__(self, redis: "Redis", data: str) -> None:
         self._redis, self._data = redis, data
-        self._checked = (0.0, "", "")  # when, registry_id, schema version
+        self._checked: dict[str, Checked] = {}  # by the name of a bundle
         self._lock = threading.Lock()
         self._breaker = Breaker()
         self._mismatched: set[str] = set()  # names of bundles whose mismatch has been said
@@ -96,20 +106,24 @@ class StoreReader:
             return None, 1
 
     def _check(self, bundle: Bundle) -> None:
-        checked = self._checked[0]
-        if time.monotonic() - checked > CHECK_EVERY_S:
+        """Compare what rows and records mean: the line of rows, the schema, and which item has the bundle's last row."""
+        manifest = bundle.manifest
+        checked = self._checked.get(bundle.name)
+        if checked is None or time.monotonic() - checked.at > CHECK_EVERY_S:
             with self._lock:
-                if self._checked[0] == checked:  # no other thread was faster
+                if self._checked.get(bundle.name) is checked:  # no other thread was faster
                     found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
                     registry_id, version = (text(value or b"") for value in found)
-                    self._checked = (time.monotonic(), registry_id, version)
-        _, registry_id, version = self._checked
-        manifest = bundle.manifest
-        if registry_id and (registry_id, version) != (manifest.registry_id, manifest.schema_.version):
+                    last = self._redis.hget(keys.item_ids(self._data), str(manifest.item_rows - 1))
+                    self._checked[bundle.name] = Checked(time.monotonic(), registry_id, version, text(last or b""))
+        checked = self._checked[bundle.name]
+        own = (manifest.registry_id, manifest.schema_.version, bundle.registry.ids[-1] if bundle.registry.ids else "")
+        has = (checked.registry_id, checked.schema_version, checked.last_item or own[2])  # a store may not know the row yet
+        if checked.registry_id and has != own:
             log.log(
                 logging.DEBUG if bundle.name in self._mismatched else logging.ERROR,  # said once, not with every request
-                "%s: made for registry %s and schema %s, the store holds %s and %s: its behaviours are not used",
-                bundle.name, manifest.registry_id, manifest.schema_.version, registry_id, version,
+                "%s: made for registry %s, schema %s and row %d of item %s, the store holds %s, %s and %s: its behaviours are "
+                "not used", bundle.name, own[0], own[1], manifest.item_rows - 1, own[2], *has,
             )  # fmt: skip
             self._mismatched.add(bundle.name)
             raise StoreMismatch("registry or schema differs")

@@ -101,7 +101,7 @@ class CTRModel(nn.Module):
     reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")  # of the retrieved
     training_reads: ClassVar[tuple[str, ...]] = ()  # inputs that `Batcher` makes in training only
     embeds_cross: ClassVar[bool] = False  # has its own way to read how behaviours were
-    slow: ClassVar[tuple[str, ...]] = ()  # parts learnt at a tenth of the rate: what a recurrence multiplies at every step
+    slow: ClassVar[tuple[str, ...]] = ()  # children and parameters learnt at a tenth of the rate: those that write a memory
     scored_at_once: ClassVar[int] = 32  # requests of an evaluation batch
     graph_tables: ClassVar[tuple[str, ...]] = ()  # of `tables`, those that the graph reads beside item_vector
 
@@ -111,7 +111,8 @@ class CTRModel(nn.Module):
         self.items = ItemEmbedding(shape.item_features, config.dim)
         self.context = CrossEmbedding(shape.context, config.context_dim) if shape.context else None
         told = shape.negative_behaviours and len(shape.cross_features) > 1
-        self.outcome = CrossEmbedding(shape.cross_features[1:], config.dim) if told else None
+        reads_items = bool(self.reads) and not self.embeds_cross
+        self.outcome = CrossEmbedding(shape.cross_features[1:], config.dim) if told and (reads_items or config.recent) else None
         head_in = 2 * config.dim + interest_dim + len(shape.context) * config.context_dim
         if config.recent:
             self.recent_gap = nn.Embedding(shape.cross_features[0], config.side_dim)
@@ -168,16 +169,17 @@ class CTRModel(nn.Module):
         """What `interest` is told of the user: the retrieved behaviours."""
         retrieved = nn.functional.embedding(inputs["retrieved_row"], item_vector)
         if self._tells_outcomes:
-            retrieved = self.with_outcome(retrieved, inputs["retrieved_cross"])
+            retrieved = self.with_outcome(retrieved, inputs["retrieved_cross"])  # not in the graph otherwise
         return Sequence(retrieved, inputs["retrieved_mask"], inputs, item_vector)
 
     @property
     def _tells_outcomes(self) -> bool:
+        """Whether what was retrieved is told apart by `with_outcome`."""
         return self.outcome is not None and not self.embeds_cross
 
     def with_outcome(self, item: Tensor, cross: Tensor) -> Tensor:
-        """Behaviours [..., D] with how they went, int32 [..., 1 + J], added: where the ones that went badly are kept too,
-        what was chosen alone does not tell one from another."""
+        """Behaviours [..., D], an embedding of their cross features int32 [..., 1 + J] but the gap added to each where the
+        data keeps negative behaviours: there one that went well and one that went badly are of the same item."""
         return item if self.outcome is None else item + self.outcome(cross[..., 1:]).sum(dim=-2)
 
     def interest(self, target: Tensor, user: Any) -> Interest:

@@ -11,12 +11,16 @@ gives keys; slots are addressed by the softmax of the cosine between key and slo
 At prediction the target goes through the controller as a behaviour would, and reads the memory;
 the induction channels are attended to. All that a request needs of its user is the state.
 Differences: P is read as a matrix with rows that sum to one, so that the written weights sum to one
-(an elementwise product, as the symbols could be read, would not); the softmax of the addresses has a
-strength, as in the neural Turing machine; the utilisation loss (eq. 8) is of the mean weight of a
-slot, so that it does not grow with the length; the choice of the k most read slots has a soft edge,
+(an elementwise product, as the symbols could be read, would not), its softmax is of W_g g / sum(g) and
+a constant on the diagonal, so that by default a weight stays where it was addressed to; keys pass a tanh
+and the softmax of the addresses has a strength, as in the neural Turing machine; the utilisation loss
+(eq. 8) is of the mean weight of a slot, so that it does not grow with the length, and small beside the
+rest (at most 0.009); the first weights write a behaviour where its like stands, and what writes the memory
+learns at a tenth of the rate (DECISIONS.md, 16), or it is never used; the choice of the k most read slots has a soft edge,
 or rounding would decide between two that are read alike, and one behaviour later a state would
 differ. Trained on the newest `trained_length` behaviours (paper: 100 to 200), served from all of them.
-The short branch is target attention over the newest 50.
+The short branch is target attention over the newest 50, the head gets the target's product with what it read.
+Where negative behaviours are kept, only the short branch tells how they went: the state holds items alone.
 """
 
 from dataclasses import dataclass
@@ -105,7 +109,7 @@ class MIMN(StatefulModel):
 
     def fold(self, state: State, behaviours: Sequence) -> State:
         item, real = behaviours.item.squeeze(1), behaviours.mask.squeeze(1).unsqueeze(-1).to(behaviours.item.dtype)
-        for items, reals in zip(item.split(FOLDED_AT_ONCE, dim=1), real.split(FOLDED_AT_ONCE, dim=1), strict=True):
+        for items, reals in zip(torch.split(item, FOLDED_AT_ONCE, 1), torch.split(real, FOLDED_AT_ONCE, 1), strict=True):
             state = self._fold_some(state, items, reals)
         return state
 

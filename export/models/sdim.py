@@ -9,7 +9,8 @@ behaviours in its bucket (eq. 12):
 There is nothing to learn in it beside the item vectors. The state is the table of bucket sums,
 [m / tau, 2^tau, D], raw, so that a behaviour is folded in by an addition; it is normalised when read.
 Differences: an empty bucket gives zeros and still counts in the mean (the paper is silent); unit
-length is what the norm gives, not weights that sum to one as a footnote says.
+length is what the norm gives, not weights that sum to one as a footnote says. Where negative behaviours
+are kept, only the short branch tells how they went: the state holds items alone.
 """
 
 from dataclasses import dataclass

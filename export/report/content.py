@@ -12,7 +12,7 @@ where it weighs what it retrieves. A figure that is not defined is null.
 import inspect
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from export.baselines import baseline_scores
 from export.data.dataset import Dataset
 from export.data.prepare import READERS
 from export.evaluate import LENGTHS, judge, past, sample_requests
+from export.json_files import read_json
 from export.models.registry import model_type
 from export.report.evaluation import Parts
-from export.report.json_files import kept_as_json, read_json
 from export.report.machine import machine
 from export.run import RUN_FILE, RUNS, write_json
 from store.search import SEARCHES
@@ -99,9 +99,7 @@ def _baselines(dataset: Dataset, sample: int | None, path: Path) -> Content:
     figures = {}
     for name, scores in baseline_scores(dataset).items():
         of_sample, _ = sample_requests(replace(test, label=scores), sample)  # the scores take the labels' place
-        judged = asdict(judge(requests, of_sample.label, before, described))
-        figures[name] = {**judged["figures"], "heavy": judged["heavy"], "first_time": judged["first_time"]}
-    figures = kept_as_json(figures)
+        figures[name] = judge(requests, of_sample.label, before, described).as_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"fingerprint": fingerprint, "figures": figures})
     return figures

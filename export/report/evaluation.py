@@ -18,9 +18,9 @@ import torch
 from export.consistency import REQUESTS, WholeLife, consistency, has_consistency
 from export.data.dataset import Dataset
 from export.evaluate import LENGTHS, Progress, evaluate, reads_beyond_newest
+from export.json_files import kept_as_json, read_json
 from export.models.contract import CTRModel
 from export.models.registry import model_type
-from export.report.json_files import kept_as_json, read_json
 from export.run import RUN_FILE, RUNS, WEEK_OLD_FILE, WEIGHTS_FILE, Run, write_json
 
 FORMAT = 1  # of the figures: raise it when their meaning changes

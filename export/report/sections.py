@@ -75,8 +75,9 @@ def _lengths(content: Content) -> Section:
     text = (
         "The same weights, each history cut to its newest 50, 200 and 1000 behaviours: what the long past is worth. Only for "
         "models that read more than the newest list. Counting: a logistic regression on counts in the last so many behaviours. "
-        "Whole life: every candidate attends to all that its search chooses from instead of what it returned, the bound that "
-        "target attention over the full length sets (its weights were trained on what the search returned)."
+        "Whole life: the same weights, every candidate attending to all behaviours instead of what its search returned. Such "
+        "attention would be the upper bound of a search if it were trained so; these weights were trained on the K behaviours "
+        "that the search returned, so where it is below the search, it shows what they were never taught to ignore."
     )
     if not models:
         return Section("AUC against the length of the history", text, [])
@@ -140,9 +141,9 @@ def _training(content: Content) -> Section:
     models = {name: own["training"] for name, own in content["models"].items()}
     minutes = sum(own["seconds"] for own in models.values()) / 60
     text = (
-        f"{minutes:.0f} minutes of training in all, one thread a model. Days: the last ones before the end of the training "
-        "split. K: behaviours retrieved for a candidate; R: newest behaviours of the short branch; L: newest behaviours that "
-        "a training request reads."
+        f"{minutes:.0f} minutes of one thread in all, {minutes / 2:.0f} on two cores with a model on each. Days: the last "
+        "ones before the end of the training split. K: behaviours retrieved for a candidate; R: newest behaviours of the short "
+        "branch; L: newest behaviours that a training request reads."
     )
     head = ["model", "days", "epochs", "requests a batch", "K", "R", "L", "seed", "impressions", "seconds"]
     rows = [

@@ -3,16 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from export.__main__ import app
 from export.bundle import make_bundle
 from export.data.dataset import ITEMS_FILE, ItemFeatures
 from export.data.prepare import prepare
 from export.data.source import DataInvalid
-from export.items import add_items, newest_bundles
+from export.items import NewItems, newest_bundles
+from export.items import add_items as add_read_items
 from export.models import list_models
 from export.parity import verify
 from export.train import TrainSettings, train
 from store.bundle import GRAPH, ITEM_VECTOR
+from store.registry import RegistryMismatch, StoredRegistry
 from tests.export.data.own import write
 
 NEW = pd.DataFrame(
@@ -41,6 +45,10 @@ def table(tmp_path):
         return tmp_path
 
     return written
+
+
+def add_items(folder, bundle):
+    return add_read_items(NewItems.read(folder, [bundle]), bundle)
 
 
 def test_every_model_can_be_asked():
@@ -115,4 +123,43 @@ def test_a_bad_table_is_refused_and_nothing_is_left(bundle, table, items, why):
     before = sorted(bundle.folder.parent.iterdir())
     with pytest.raises(DataInvalid, match=why):
         add_items(table(items), bundle)
+    assert sorted(bundle.folder.parent.iterdir()) == before
+
+
+def test_all_bundles_of_a_data_set_get_the_same_rows(shop, table, tmp_path):
+    """One was made anew since the others got items: the rows between are theirs, not new ones."""
+    run = train(shop, "mean_pool", TrainSettings(requests_a_batch=64), runs=tmp_path / "runs")
+    first = make_bundle(shop, run, tmp_path / "a")
+    longer = add_items(table(), first).bundle
+    fresh = make_bundle(shop, run, tmp_path / "b")
+    more = NewItems.read(table(pd.DataFrame({"item_id": ["fresh-3"], "category": ["c1"], "brand": ["b1"]})), [fresh, longer])
+    both = [add_read_items(more, bundle) for bundle in (fresh, longer)]
+    assert [added.bundle.registry.ids[-3:] for added in both] == [["fresh-1", "fresh-2", "fresh-3"]] * 2
+    for name, table_of in both[0].bundle.tables.items():
+        assert table_of.tobytes() == both[1].bundle.tables[name].tobytes(), name
+    assert [(added.new, added.known) for added in both] == [(1, 0), (1, 0)]
+
+
+def test_bundles_that_mean_different_items_by_one_row_are_refused(shop, table, tmp_path):
+    run = train(shop, "mean_pool", TrainSettings(requests_a_batch=64), runs=tmp_path / "runs")
+    one, other = (make_bundle(shop, run, tmp_path / name) for name in "ab")
+    one = add_items(table(), one).bundle
+    other = add_items(table(NEW.iloc[::-1]), other).bundle
+    with pytest.raises(RegistryMismatch, match="different items by one row"):
+        NewItems.read(tmp_path, [one, other])
+
+
+def test_the_command_gives_the_rows_to_the_store_first(shop, table, tmp_path, redis, store_url):
+    run = train(shop, "mean_pool", TrainSettings(requests_a_batch=64), runs=tmp_path / "runs")
+    bundle = make_bundle(shop, run, tmp_path / "bundles")
+    stored = StoredRegistry(redis, shop.schema.data)
+    stored.load(bundle.registry)
+    ask = ["items", str(table()), "--data", shop.schema.data, "--bundles", str(tmp_path / "bundles"), "--url", store_url]
+    assert CliRunner().invoke(app, ask).exit_code == 0
+    assert stored.rows() == bundle.manifest.item_rows + 2
+    table(pd.DataFrame({"item_id": ["fresh-3"], "category": ["c1"], "brand": ["b1"]}))
+    stored.register(["of somebody else"], ["c1"])  # takes the row
+    before = sorted(bundle.folder.parent.iterdir())
+    result = CliRunner().invoke(app, ask)
+    assert isinstance(result.exception, RegistryMismatch)
     assert sorted(bundle.folder.parent.iterdir()) == before

@@ -13,8 +13,8 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 import export.train
 from export.batches import Batcher
-from export.loop import Interrupted, Module, fit
-from export.models import build
+from export.loop import SLOW, Interrupted, Module, fit
+from export.models import build, list_models
 from export.order import Order
 from export.run import Run, TrainingFailed, TrainSettings, data_shape
 from export.train import train, training_requests
@@ -221,3 +221,30 @@ def test_both_learning_rates_fall_to_a_twentieth(shop, tmp_path):
     fit(module, [spy], lambda *_: None, None)
     assert np.allclose(spy.rates, [[3e-3 * (1 - step / STEPS), 1e-3 * (1 - step / STEPS)] for step in range(STEPS)])
     assert module.lr_schedulers()[0].get_last_lr() == [pytest.approx(3e-3 / 20)]
+
+
+def groups_of(shop, folder, name):
+    """By optimiser: its groups, each the rate and the names of what it steps."""
+    module = module_of(shop, replace(SETTINGS, learning_rate=2e-3, item_learning_rate=5e-3), folder, name)
+    names = {id(parameter): key for key, parameter in module.model.named_parameters()}
+    optimisers, _ = module.configure_optimizers()
+    groups = [[(group["lr"], [names[id(p)] for p in group["params"]]) for group in o.param_groups] for o in optimisers]
+    assert sorted(key for optimiser in groups for _, keys in optimiser for key in keys) == sorted(names.values())
+    return groups
+
+
+def test_what_writes_a_memory_learns_at_a_tenth_of_the_rate(shop, tmp_path):
+    (items,), (rest, slow) = groups_of(shop, tmp_path, "mimn")
+    assert [rate for rate, _ in (items, rest, slow)] == [5e-3, 2e-3, SLOW * 2e-3]
+    assert {key.split(".")[0] for key in items[1]} == {"items"}
+    assert {key.split(".")[0] for key in slow[1]} == {"controller", "heads", "writing", "spread", "first_memory"}
+    assert SLOW == 0.1
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_slow_parts_are_parts_of_the_model_and_without_them_there_is_one_rate(shop, tmp_path, name):
+    model = build(name, data_shape(shop))
+    parts = {key for key, _ in (*model.named_children(), *model.named_parameters(recurse=False))}
+    assert set(model.slow) <= parts - {"items"}
+    (items,), others = groups_of(shop, tmp_path, name)
+    assert [rate for rate, _ in (items, *others)] == [5e-3, 2e-3, *[2e-4] * bool(model.slow)]

@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from export.__main__ import app, main
 from export.batches import Batcher
-from export.bundle import make_bundle, precompute
+from export.bundle import make_bundle
 from export.evaluate import evaluate, sample_requests, score_requests
 from export.models import build, list_models
 from export.order import Order
 from export.parity import verify
+from export.precompute import precompute
 from export.run import Run, TrainingFailed, TrainSettings, data_shape, finished
 from export.start import Start
 from export.train import train, training_requests
@@ -37,11 +38,14 @@ def test_training_learns_what_users_return_to(shop, run):
     assert trained.auc > 0.7 > untrained.auc + 0.05
 
 
-def test_two_trainings_with_one_seed_leave_the_same_weights_and_another_seed_others(shop, tmp_path):
-    seeds = (0, 0, 1)
-    one, same, other = (train(shop, "twin", dataclasses.replace(SHORT, seed=s), runs=tmp_path).model.state_dict() for s in seeds)
-    assert all(torch.equal(value, one[name]) for name, value in same.items())
-    assert not torch.equal(one["head.layers.0.weight"], other["head.layers.0.weight"])
+@pytest.mark.parametrize("name", list_models())
+def test_two_trainings_with_one_seed_leave_the_same_bytes_and_another_seed_others(shop, tmp_path, name):
+    runs = [train(shop, name, dataclasses.replace(SHORT, seed=seed), runs=tmp_path) for seed in (0, 0, 1)]
+    one, same, other = ({key: value.numpy().tobytes() for key, value in run.model.state_dict().items()} for run in runs)
+    assert runs[0].facts["steps"] == 2
+    assert one == same
+    assert runs[0].facts["losses"] == runs[1].facts["losses"]
+    assert one["head.layers.0.weight"] != other["head.layers.0.weight"]
 
 
 def test_a_run_is_opened_as_it_was_left(shop, run):
@@ -161,6 +165,36 @@ def test_training_sees_some_occurrences_as_the_unknown_item(shop):
     batcher = Batcher(shop, shop.requests["train"], build("din", data_shape(shop)), random=np.random.default_rng(0))
     rows = np.concatenate([batcher._read(r)[1].row for r in range(300)])
     assert (rows == UNKNOWN).mean() == pytest.approx(0.01, abs=0.005)
+
+
+def test_training_reads_the_newest_behaviours_only_and_evaluation_the_whole_life(shop):
+    requests, random = shop.requests["train"], np.random.default_rng(0)
+    own, short = (build("mimn", data_shape(shop), **config) for config in ({}, {"trained_length": 10}))
+    assert (Batcher(shop, requests, own, random=random).newest, Batcher(shop, requests, own).newest) == (100, None)
+    assert Batcher(shop, requests, build("sdim", data_shape(shop)), random=random).newest is None
+    training, evaluating = Batcher(shop, requests, short, random=random), Batcher(shop, requests, short)
+    for request in range(len(requests)):
+        read, whole = training._read(request)[1], evaluating._read(request)[1]
+        assert np.array_equal(whole.ts, shop.history(int(requests.user[request]), int(requests.at[request])).ts)
+        assert np.array_equal(read.ts, whole.ts[-10:])
+    assert len(whole) > len(read) == 10
+
+
+def test_the_loss_of_a_batch_holds_the_l2_of_its_items_over_its_impressions(shop):
+    """DIN, eq. 6-7: lambda a batch of one impression; the rows are those that the batch looks up."""
+    batch, losses = range(200, 208), []
+    for item_l2 in (0.0, 0.01):
+        torch.manual_seed(0)
+        model = build("din", data_shape(shop), item_l2=item_l2)
+        batcher = Batcher(shop, shop.requests["train"], model, random=np.random.default_rng(0))
+        losses.append(float(batcher.loss(batch).detach()))
+    again = Batcher(shop, shop.requests["train"], model, random=np.random.default_rng(0))
+    read = [again._read(request) for request in batch]  # the same occurrences are forgotten
+    rows = np.unique(np.concatenate([np.append(behaviours.row[-50:], candidates.row) for candidates, behaviours, _ in read]))
+    penalty = float(model.items.minibatch_l2(again.features[rows], again.counts).detach())
+    impressions = sum(len(candidates.row) for candidates, *_ in read)
+    assert len(batch) < impressions
+    assert losses[1] - losses[0] == pytest.approx(0.01 / impressions * penalty, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -291,6 +291,19 @@ def test_a_registry_that_cannot_be_read_as_text_is_not_used(redis, stored, bundl
     assert fetch(redis, stored, bundle_of("din")).degraded == ("store_error",)
 
 
+def test_a_store_that_gave_the_bundles_last_row_to_another_item_is_not_used(redis, stored, bundle_of, caplog):
+    """Two that added items to the same line of rows without knowing of each other."""
+    redis.hset(keys.item_ids(stored.data), str(stored.registry.item_rows - 1), "another item")
+    fetched = fetch(redis, stored, bundle_of("din"))
+    assert (times(fetched), fetched.degraded) == ([], ("store_error",))
+    assert "another item" in caplog.text
+
+
+def test_a_store_that_lacks_the_bundles_last_row_is_used(redis, stored, bundle_of):
+    redis.hdel(keys.item_ids(stored.data), str(stored.registry.item_rows - 1))
+    assert fetch(redis, stored, bundle_of("din")).degraded == ()
+
+
 def test_an_empty_store_is_a_store_of_unknown_users(redis, tiny, bundle_of):
     fetched = fetch(redis, tiny, bundle_of("din"))
     assert (times(fetched), fetched.degraded) == ([], ())

@@ -5,12 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.batches import search_request
-from export.bundle import SNAPSHOTS, TABLES, precompute, torch_scores
+from export.bundle import torch_scores
 from export.data.histories import APART, ClusteredHistory
 from export.models import list_models
 from export.models.registry import model_type
 from export.models.stateful import StatefulModel
-from export.precompute import item_tables
+from export.precompute import SNAPSHOTS, TABLES, item_tables, precompute
 from export.snapshots import write_snapshots
 from service.behaviours import StoreReader
 from service.bundles import Bundles

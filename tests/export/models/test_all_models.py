@@ -14,6 +14,7 @@ from store.types import Candidates
 from tests.export.models.synthetic import AT, CONTEXT, SHAPE, WITH_NEGATIVES, Small, behaviours, category, many, training_inputs
 
 CANDIDATES = [5, 9, 12, 5, 33, 1, 20]  # one twice, one unknown
+STATE_OF_ITEMS_ALONE = ("mimn", "sdim")  # folded from what was met, not from how it went
 
 every_model = pytest.mark.parametrize("name", list_models())
 every_shape = pytest.mark.parametrize("shape", [SHAPE, WITH_NEGATIVES], ids=["chosen only", "with negatives"])
@@ -93,6 +94,16 @@ def test_how_behaviours_went_matters_where_those_that_went_badly_are_kept(name):
     small = Small.of(name, shape=WITH_NEGATIVES)
     well, badly = (replace(many(30), cross=np.full((30, 1), bucket, np.uint8)) for bucket in (1, 2))
     assert not np.allclose(small.logits(CANDIDATES, well), small.logits(CANDIDATES, badly), atol=1e-4)
+
+
+@every_model
+def test_without_the_short_branch_all_but_states_of_items_alone_tell_how_behaviours_went(name):
+    small = Small.of(name, shape=WITH_NEGATIVES, recent=0)
+    well, badly = (small.logits(CANDIDATES, replace(many(30), cross=np.full((30, 1), bucket, np.uint8))) for bucket in (1, 2))
+    if name in STATE_OF_ITEMS_ALONE:
+        assert np.array_equal(well, badly)
+    else:
+        assert not np.allclose(well, badly, atol=1e-4)
 
 
 @every_model

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from store.signatures import BITS
-from tests.export.models.synthetic import Small, many
+from tests.export.models.synthetic import Small, behaviours, many
 
 
 def test_a_bit_is_the_sign_of_the_product_with_a_fixed_random_direction():
@@ -26,6 +26,14 @@ def test_signatures_follow_the_vectors():
     small = Small.of("eta")
     before = small.model.tables(small.vectors)["signature"]
     assert (small.model.tables(-small.vectors)["signature"][2:] == ~before[2:]).all()
+
+
+def test_of_behaviours_equally_near_the_newer_is_retrieved():
+    small = Small.of("eta", k=1)
+    small.vectors[12] = small.vectors[9]  # another item of the same signature
+    for rows, newest in (([9, 9], 1), ([9, 12], 1), ([12, 9], 1), ([9, 12, 9, 5], 3), ([5, 12, 9], 0)):
+        candidate = 5 if 5 in rows else 7
+        assert small.search([candidate], behaviours(rows))[0].index.tolist() == [[newest]], rows
 
 
 def test_retrieving_the_whole_life_is_full_attention():

@@ -1,11 +1,15 @@
 """What makes MIMN that model: NTM read and write, utilisation, induction, one step at a time."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from export.models.contract import Sequence
 from export.models.mimn import EDGE
+from export.models.stateful import Update, UserState
+from store.graph_inputs import stack
 from tests.export.models.synthetic import Small, behaviours, many
 
 
@@ -67,6 +71,33 @@ def test_before_it_is_trained_a_behaviour_is_kept_where_its_like_stands(small):
             assert float(like(read, small.vectors[row], dim=0)) > 0.2
 
 
+def test_a_step_reads_the_memory_as_it_was_before_writing(small):
+    """r = w^r M (eq. 2)."""
+    model, before, after = small.model, folded(small, [5, 9, 12]), folded(small, [5, 9, 12, 7])
+    with torch.inference_mode():
+        control = model.controller(model.controller.known(small.vectors[7][None]), before["read"], before["control"])
+        weight = model.address(control, before["memory"])[0][0]
+    assert torch.allclose(after["control"], control, atol=1e-6)
+    assert torch.allclose(after["read"][0], weight @ before["memory"][0], atol=1e-6)
+    assert not torch.allclose(after["read"][0], weight @ after["memory"][0], atol=1e-3)
+
+
+def test_the_target_goes_through_the_controller_and_reads_the_memory(small):
+    model, state, rows = small.model, folded(small, [5, 9, 12, 7, 9]), [9, 30]
+    with torch.inference_mode():
+        found = model.interest(small.vectors[rows][None, None], UserState(state, {}))
+        for place, row in enumerate(rows):
+            target = small.vectors[row]
+            control = model.controller(model.controller.known(target[None]), state["read"], state["control"])
+            read = model.address(control, state["memory"])[0][0] @ state["memory"][0]
+            query = target @ model.channels.query / math.sqrt(model.channels.head_dim)  # [H, d_k]
+            logit = torch.einsum("hd,hde,se->hs", query, model.channels.key.transpose(1, 2), state["induction"][0])
+            induced = (torch.softmax(logit, dim=1) @ state["induction"][0]).mean(dim=0)
+            assert torch.allclose(found.like_target[0, 0, place], read, atol=1e-6)
+            assert torch.allclose(found.vector[0, 0, place], torch.cat([read, induced]), atol=1e-6)
+    assert not torch.allclose(found.like_target[0, 0, 0], found.like_target[0, 0, 1], atol=1e-3)
+
+
 def test_writing_erases_and_adds(small):
     """M = (1 - w (x) e) . M + w (x) a, elementwise."""
     model = small.model
@@ -123,6 +154,28 @@ def test_order_matters_to_a_memory(small):
     assert not np.allclose(there, back, atol=1e-5)
 
 
-def test_training_sees_the_newest_behaviours_only(small):
-    assert small.model.config.trained_length == 100
-    assert Small.of("sdim").model.config.trained_length is None
+def test_a_long_life_folded_in_parts_gives_the_same_state(small, monkeypatch):
+    inputs = stack([small.search([5], many(length))[1] for length in (0, 7, 40)])
+    arrays = {name: torch.from_numpy(inputs[name]) for name in small.model.batch_names}
+    with torch.inference_mode():
+        at_once = small.model.user(small.vectors, arrays).state
+        parts, fold_some = [], small.model._fold_some
+        monkeypatch.setattr("export.models.mimn.FOLDED_AT_ONCE", 3)
+        monkeypatch.setattr(small.model, "_fold_some", lambda *given: parts.append(given[1].shape[1]) or fold_some(*given))
+        in_parts = small.model.user(small.vectors, arrays).state
+    assert parts == [3] * 13 + [1]
+    for name, value in at_once.items():
+        assert torch.allclose(in_parts[name], value, atol=1e-6), name
+
+
+def test_the_update_graph_called_behaviour_by_behaviour_gives_that_state(small):
+    model, rows = small.model, many(12).row
+    given = model.tables(small.vectors)
+    tables = [torch.from_numpy(given[name]) for name in model.graph_tables]
+    state = [torch.from_numpy(given[f"initial_{name}"])[None] for name in model.state_axes]
+    with torch.inference_mode():
+        for row in rows:
+            state = Update(model)(small.vectors, *tables, *state, torch.tensor([[[row]]], dtype=torch.int32))
+    expected = folded(small, rows)
+    for name, value in zip(model.state_axes, state, strict=True):
+        assert torch.allclose(value, expected[name], atol=1e-6), name

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from store.signatures import sign
-from tests.export.models.synthetic import ITEMS, Small, behaviours, many
+from export.models import build
+from store.signatures import random_directions, sign
+from tests.export.models.synthetic import ITEMS, SHAPE, Small, behaviours, many
 
 
 def interest_of(small, rows, life):
@@ -79,6 +80,17 @@ def test_the_table_of_buckets_holds_tau_bits_of_the_signature_each():
     assert bucket.dtype == np.int32
     rebuilt = sum(bucket[:, g].astype(np.uint64) << np.uint64(3 * g) for g in range(16))
     assert (rebuilt == (signature & np.uint64(2**48 - 1))).all()
+
+
+def test_the_directions_come_from_the_seed_of_the_config_and_are_saved():
+    torch.manual_seed(0)
+    first, same, other = (build("sdim", SHAPE, dim=16, seed=seed).state_dict()["directions"] for seed in (3, 3, 4))
+    assert torch.equal(first, same)
+    assert np.array_equal(first.numpy(), random_directions(16, 3))
+    assert not torch.equal(first, other)
+    opened = build("sdim", SHAPE, dim=16, seed=4)
+    opened.load_state_dict(build("sdim", SHAPE, dim=16, seed=3).state_dict())
+    assert torch.equal(opened.directions, first)
 
 
 def test_there_is_nothing_to_learn_in_it_but_vectors():

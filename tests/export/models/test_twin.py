@@ -7,7 +7,7 @@ import torch
 
 from store.graph_inputs import cross_with_gap
 from store.search.projection import bias_of
-from tests.export.models.synthetic import AT, ITEMS, Small, behaviours, many
+from tests.export.models.synthetic import AT, Small, behaviours, many
 
 
 def relevance_by_hand(small, target_row, life):
@@ -68,9 +68,22 @@ def test_the_cross_projection_is_block_diagonal():
 
 
 def test_the_target_has_inherent_features_only():
-    """The query is made of the item alone: no cross feature of any behaviour changes it."""
-    small = Small.of("twin")
-    assert small.model.tables(small.vectors)["query_projection"].shape == (ITEMS, 4, 4)
+    """The query is made of the item alone: neither other cross features nor other weights of theirs change it."""
+    small, life = Small.of("twin"), many(60)
+    targets, keys = [], []
+    small.model.attention.register_forward_pre_hook(lambda _, given: (targets.append(given[0]), keys.append(given[4]))[:0])
+    for lived in (life, behaviours(life.row, seed=5)):  # same items and times
+        small.forward(small.search([13, 21], lived)[1])
+    assert torch.equal(targets[0].flatten(0, 2), small.vectors[[13, 21]])
+    assert torch.equal(targets[0], targets[1])
+    assert not torch.allclose(keys[0], keys[1], atol=1e-3)
+
+    before = small.model.tables(small.vectors)
+    with torch.no_grad():
+        for weight in (*small.model.cross.parameters(), *small.model.bias.parameters()):
+            weight.add_(1)
+    after = small.model.tables(small.vectors)
+    assert {name for name, table in after.items() if not np.array_equal(table, before[name])} == {"cross_bias"}
 
 
 def test_cross_features_enter_the_search():

@@ -3,9 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
-from tests.export.models.synthetic import Small, behaviours, many
+from store.clusters import GROUPS, ITERATIONS, LARGEST, clusters, completion_of, split
+from store.schema import CrossFeature, Schema
+from tests.export.models.synthetic import ITEMS, Small, behaviours, many
 
 
 def of_size(life, sizes):
@@ -58,3 +61,53 @@ def test_padding_has_size_0_and_no_weight():
     _, inputs = small.search([5], many(0))
     assert inputs["retrieved_size"].tolist() == [[[0]]]
     assert np.isfinite(small.logits([5], many(0))).all()
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return Small.of("twin_v2").vectors.numpy()
+
+
+def schema(feature):
+    return Schema(data="d", cross_features=[CrossFeature(name=feature, edges=[1.0, 2.0])], context=[])
+
+
+def test_behaviours_are_grouped_by_completion_where_there_is_such_a_feature(vectors):
+    """Left off and seen through, half of each, of the same items: a mixed cluster would show a bucket in between."""
+    life = many(400)
+    life.cross[:, 0] = np.where(np.random.default_rng(0).random(400) < 0.5, 1, 3)
+    grouped = clusters(life, vectors, completion_of(schema("completion")))
+    whole = [int(grouped.size[grouped.cross[:, 0] == bucket].sum()) for bucket in (1, 3)]
+    assert whole == [int((life.cross == bucket).sum()) for bucket in (1, 3)]
+    assert GROUPS == 5
+    together = clusters(life, vectors, completion_of(schema("price")))
+    assert (together.cross == 2).any()
+    assert len(clusters(life.select(slice(0, 20)), vectors, completion_of(schema("price")))) == 1
+
+
+def test_clusters_are_split_again_until_none_is_larger_than_gamma(vectors):
+    assert LARGEST == 20
+    for length in (21, 100, 400, 3000):
+        sizes = clusters(many(length), vectors, None).size
+        assert sizes.sum() == length
+        assert 1 <= sizes.min() <= sizes.max() <= 20
+        assert len(sizes) >= 2
+
+
+@pytest.mark.parametrize(("length", "parts"), [(21, 2), (38, 2), (39, 3), (101, 3), (102, 4), (300, 5)])
+def test_a_group_is_split_into_the_floor_of_its_size_to_the_power_of_three_tenths(vectors, length, parts):
+    row = np.random.default_rng(2).permutation(length) % (ITEMS - 2) + 2
+    once = split(vectors[row], np.zeros(length, np.int32), length - 1, ITERATIONS)  # no part is split again
+    assert len(set(once.tolist())) == parts
+
+
+def test_the_member_nearest_to_the_centre_stands_for_a_cluster(vectors):
+    life = many(400)
+    label = split(vectors[life.row], np.zeros(400, np.int32), LARGEST, ITERATIONS)
+    expected = []
+    for own in range(label.max() + 1):
+        member = life.row[label == own]
+        distance = np.linalg.norm(vectors[member] - vectors[member].mean(axis=0), axis=1)
+        expected.append(int(member[distance.argmin()]))
+    assert sorted(clusters(life, vectors, None).row.tolist()) == sorted(expected)
+    assert max(len(set(life.row[label == own])) for own in range(label.max() + 1)) > 2  # there was a choice

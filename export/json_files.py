@@ -1,4 +1,4 @@
-"""JSON as the report keeps it: absent is empty, not a number is null."""
+"""JSON as figures are kept in it: absent is empty, not a number is null."""
 
 import json
 from pathlib import Path
