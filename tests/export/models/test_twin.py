@@ -70,13 +70,14 @@ def test_the_cross_projection_is_block_diagonal():
 def test_the_target_has_inherent_features_only():
     """The query is made of the item alone: neither other cross features nor other weights of theirs change it."""
     small, life = Small.of("twin"), many(60)
-    targets, keys = [], []
-    small.model.attention.register_forward_pre_hook(lambda _, given: (targets.append(given[0]), keys.append(given[4]))[:0])
+    attended = []
+    small.model.attention.register_forward_pre_hook(lambda _, given: attended.append(given))
     for lived in (life, behaviours(life.row, seed=5)):  # same items and times
         small.forward(small.search([13, 21], lived)[1])
-    assert torch.equal(targets[0].flatten(0, 2), small.vectors[[13, 21]])
-    assert torch.equal(targets[0], targets[1])
-    assert not torch.allclose(keys[0], keys[1], atol=1e-3)
+    (target, *_, bias), (same_target, *_, other_bias) = attended
+    assert torch.equal(target, same_target)
+    assert torch.equal(target.flatten(0, 2), small.vectors[[13, 21]])
+    assert not torch.allclose(bias, other_bias, atol=1e-3)
 
     before = small.model.tables(small.vectors)
     with torch.no_grad():
