@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check lock clean
+.PHONY: help install demo serve test check bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ check: .venv/installed ## lint, format, types, layering
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
+
+PART ?= store
+
+bench: .venv/installed ## measure what PART names (store), into loadtest/results/
+	$(BIN)/python -m loadtest bench --part $(PART)
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	./locks/update.sh

@@ -18,7 +18,7 @@ import torch
 
 from export.data.dataset import ITEMS_FILE, ItemFeatures
 from export.data.folder import read_items
-from export.data.prepare import NO_CATEGORY, category_name
+from export.data.prepare import category_name
 from export.data.source import DataInvalid
 from export.models import build
 from export.models.contract import CTRModel
@@ -27,7 +27,7 @@ from export.run import as_config, shape_of
 from export.start import BUNDLED_WEIGHTS
 from store.bundle import MANIFEST, REGISTRY, Bundle, new_version, read_manifest, versions, write_manifest
 from store.ids import canonical_id
-from store.registry import Registry, RegistryMismatch
+from store.registry import NO_CATEGORY, Registry, RegistryMismatch
 from store.types import FIRST_KNOWN, UNKNOWN, Rows
 
 

@@ -1,7 +1,7 @@
-"""python -m loadtest: the demo, and workloads for load tests."""
+"""python -m loadtest: the demo, benchmarks, and workloads for load tests."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from redis.exceptions import RedisError
@@ -14,6 +14,8 @@ from store.load import Prepared
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
+
+Part = Literal["store"]
 
 
 @app.command("demo")
@@ -36,6 +38,14 @@ def workload_command(
     """Make a workload file for locust from a prepared data set."""
     write_workload(make_workload(Prepared.open(Path("runs/data") / data), users, candidates), out)
     console.print(f"{out}: {users} requests of {candidates} candidates")
+
+
+@app.command("bench")
+def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] = "store") -> None:
+    """Measure, and write loadtest/results/. `store`: bytes, reads, appends and loads; about two minutes."""
+    from loadtest.store_bench import bench_store
+
+    console.print(f"{part}: {bench_store()}")
 
 
 def main() -> None:

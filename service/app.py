@@ -2,12 +2,11 @@
 
 import asyncio
 import gc
-import hmac
 import json
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -16,19 +15,30 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from redis import Redis
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
+from service.access import check_admin_key, check_key
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, ScorerError, Unauthorised, UnsupportedMedia
+from service.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    ScorerError,
+    UnsupportedMedia,
+)
+from service.events import EventIntake, Events
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.settings import Settings
+from service.users import UserTrees
 from store.connection import connect
 
 log = logging.getLogger("longtrail")
@@ -49,6 +59,10 @@ class Service:
         self.redis: Redis = connect(redis_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data))
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
+        self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
+        self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics)
+        self.users = UserTrees(self.events_redis, bundles)
+        self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")  # scores do not wait behind events
         self.in_flight = 0
 
     async def score(self, request: Request) -> Response:
@@ -69,6 +83,18 @@ class Service:
             self.metrics.in_flight.set(self.in_flight)
         headers = {"x-request-id": request_id, "server-timing": timer.header()}
         return Response(content, headers=headers, media_type="application/json")
+
+    async def events(self, request: Request) -> Response:
+        """POST /events."""
+        body = await self._read(request)
+        content = await asyncio.get_running_loop().run_in_executor(self.event_thread, self.intake.take, body)
+        request_id = request_id_of(request.headers.get("x-request-id", ""))
+        return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
+
+    async def of_store(self, call: Callable[..., bytes], *arguments: object) -> Response:
+        """A call about the store alone, beside the scores' threads."""
+        content = await asyncio.get_running_loop().run_in_executor(self.event_thread, call, *arguments)
+        return Response(content, media_type="application/json")
 
     async def _read(self, request: Request) -> bytes:
         """The body, within the time limit: a caller that stops sending must not hold its slot."""
@@ -105,7 +131,9 @@ class Service:
     def close(self) -> None:
         """End threads and connections."""
         self.threads.shutdown(wait=True)
+        self.event_thread.shutdown(wait=True)
         self.redis.close()
+        self.events_redis.close()
 
 
 def create_app(settings: Settings, redis_url: str) -> FastAPI:
@@ -135,13 +163,37 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     app.add_exception_handler(Exception, _bug)
     app.add_middleware(_Counted, app=app)
 
-    body = {"required": True, "content": {"application/json": {"schema": ScoreRequest.model_json_schema()}}}
-
-    @app.post("/score", openapi_extra={"requestBody": body}, summary="Score one user's candidates", responses=_RESPONSES)
+    @app.post(
+        "/score", openapi_extra={"requestBody": _body(ScoreRequest)}, summary="Score one user's candidates", responses=_RESPONSES
+    )
     async def score_route(request: Request) -> Response:
         check_key(request, settings)
         service: Service = app.state.service
         return await service.score(request)
+
+    @app.post(
+        "/events", openapi_extra={"requestBody": _body(Events)}, summary="Put behaviours into users' trees", status_code=202,
+        responses=_EVENT_RESPONSES,
+    )  # fmt: skip
+    async def events_route(request: Request) -> Response:
+        check_key(request, settings)
+        service: Service = app.state.service
+        return await service.events(request)
+
+    @app.get("/users/{user_id:path}/behaviours", summary="A user's tree, newest behaviours first")
+    async def behaviours_route(user_id: str, request: Request) -> Response:
+        check_key(request, settings)
+        limit = request.query_params.get("limit", "100")
+        if not re.fullmatch(r"-?[0-9]{1,9}", limit):
+            raise InvalidRequest(f"limit: {limit!r}, a number is needed", "limit")
+        service: Service = app.state.service
+        return await service.of_store(service.users.behaviours, user_id, int(limit))
+
+    @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)")
+    async def delete_route(user_id: str, request: Request) -> Response:
+        check_admin_key(request, settings)
+        service: Service = app.state.service
+        return await service.of_store(service.users.delete, user_id)
 
     @app.get("/v2", summary="Server metadata (Open Inference Protocol)")
     async def server_metadata(request: Request) -> dict[str, object]:
@@ -176,6 +228,16 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     return app
 
 
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    """How the API's description shows a body that is read by hand; definitions inside it, not beside the whole."""
+    schema = model.model_json_schema()
+    inner = schema.pop("$defs", {})
+    text = json.dumps(schema)
+    for name, definition in inner.items():
+        text = text.replace(json.dumps({"$ref": f"#/$defs/{name}"}), json.dumps(definition))
+    return {"required": True, "content": {"application/json": {"schema": json.loads(text)}}}
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The body of a JSON call.
 
@@ -196,20 +258,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise BodyTooLarge(f"body: more than {limit} bytes, limit {limit}", "body")
     return bytes(body)
-
-
-def check_key(request: Request, settings: Settings) -> None:
-    """Compare the bearer key in constant time.
-
-    Raises:
-        Unauthorised: a key is set and the call has none, or another.
-    """
-    key = settings.api_key.get_secret_value()
-    if not key:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), key.encode()):
-        raise Unauthorised("authorization: a bearer key is needed", "authorization")
 
 
 def request_id_of(given: str) -> str:
@@ -292,3 +340,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         }.items()
     },
 }  # fmt: skip
+_EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "All are stored", "content": {"application/json": {"example": {"accepted": 2, "duplicates": 0}}}},
+    **{status: _RESPONSES[status] for status in (400, 401, 413, 415, 504)},
+    422: {"description": "an event is invalid; nothing was written", "content": {PROBLEM: {}}},
+    503: {"description": "the store did not acknowledge; send the call again", "content": {PROBLEM: {}}},
+}

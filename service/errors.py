@@ -3,15 +3,19 @@
     ScorerError
     ├── InvalidJson          400  the body is no JSON
     ├── Unauthorised         401  no key, or a wrong one
+    ├── Forbidden            403  the scoring key on an admin path
+    ├── NotOffered           404  an admin path, and no admin key is set
     ├── UnknownModel         404  the text lists the known ones
     ├── BodyTooLarge         413
     ├── UnsupportedMedia     415
     ├── InvalidRequest       422  names the field, and both numbers where there are two
     ├── Overloaded           429  no free slot; Retry-After
     ├── NoModel              503  no bundle is loaded; Retry-After
+    ├── EventsNotStored      503  /events only: the store did not acknowledge; Retry-After
+    ├── StoreFailed          503  /users only: the store did not answer; Retry-After
     └── DeadlineExceeded     504  names the stage
 
-A fault of the store is none of these: the answer is 200 with a reason in `degraded`.
+A fault of the store is no error of /score: the answer is 200 with a reason in `degraded`.
 """
 
 from typing import ClassVar
@@ -40,6 +44,18 @@ class Unauthorised(ScorerError):
 
     status, title = 401, "no or wrong key"
     headers: ClassVar[dict[str, str]] = {"www-authenticate": "Bearer"}
+
+
+class Forbidden(ScorerError):
+    """The key is known, and is not the admin's."""
+
+    status, title = 403, "not the admin key"
+
+
+class NotOffered(ScorerError):
+    """An admin path of a scorer without an admin key."""
+
+    status, title = 404, "not offered"
 
 
 class UnknownModel(ScorerError):
@@ -78,6 +94,20 @@ class NoModel(ScorerError):
 
     status, title = 503, "no model is loaded"
     headers: ClassVar[dict[str, str]] = {"retry-after": "5"}
+
+
+class EventsNotStored(ScorerError):
+    """The store did not acknowledge what it was given."""
+
+    status, title = 503, "events not stored"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
+
+
+class StoreFailed(ScorerError):
+    """The store did not answer a call that is about the store."""
+
+    status, title = 503, "the store failed"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
 
 
 class DeadlineExceeded(ScorerError):

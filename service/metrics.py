@@ -85,6 +85,17 @@ class Metrics:
         self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], registry=to)
         self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], registry=to)
         self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", registry=to)
+        self.events = Counter("ctr_events", "Events of acknowledged calls.", ["result"], registry=to)
+        self.other_category = Counter(
+            "ctr_events_other_category", "Events that named another category than their item has.", registry=to
+        )  # fmt: skip
+        self.event_freshness = Histogram(
+            "ctr_event_freshness_seconds", "From a call's arrival to visible in scores.", buckets=BUCKETS, registry=to
+        )
+        self.event_lag = Histogram(
+            "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
+            buckets=(0.1, 1, 10, 60, 600, 3600, 86400, 604800), registry=to,
+        )  # fmt: skip
         self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", registry=to)
         self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)

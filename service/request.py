@@ -29,7 +29,8 @@ def _ids(values: object) -> object:
     return out
 
 
-def _id(value: object) -> str:
+def one_id(value: object) -> str:
+    """The canonical form of an id, for a field of a request."""
     try:
         return canonical_id(value)
     except InvalidId as error:
@@ -45,7 +46,7 @@ class ScoreRequest(BaseModel):
         json_schema_extra={"examples": [{"user_id": "1228", "item_ids": ["1095275", "9878513", "1041453"], "model": "twin"}]},
     )
 
-    user_id: Annotated[str, BeforeValidator(_id, json_schema_input_type=int | str)] = Field(
+    user_id: Annotated[str, BeforeValidator(one_id, json_schema_input_type=int | str)] = Field(
         description='An int64, or a text of 1 to 128 UTF-8 bytes; 7 and "7" are one id.'
     )
     item_ids: Annotated[list[str], BeforeValidator(_ids, json_schema_input_type=list[int | str])] = Field(
@@ -93,7 +94,7 @@ def parse(body: bytes, max_candidates: int) -> ScoreRequest:
     try:
         return ScoreRequest.model_validate(content)
     except ValidationError as error:
-        raise _first(error) from None
+        raise first_fault(error) from None
 
 
 def understand(request: ScoreRequest, bundle: Bundle) -> Call:
@@ -125,7 +126,7 @@ def _check_context(given: Mapping[str, object], known: list[str]) -> None:
             raise InvalidRequest(f"context.{name}: one value is needed", f"context.{name}")
 
 
-def _first(error: ValidationError) -> InvalidRequest:
+def first_fault(error: ValidationError) -> InvalidRequest:
     """The first fault, naming the field and, where there are two, both numbers."""
     fault = error.errors(include_url=False)[0]
     field = ".".join(map(str, fault["loc"]))
@@ -136,7 +137,7 @@ def _first(error: ValidationError) -> InvalidRequest:
         value = len(value)
     bound = next((limits[name] for name in ("le", "ge", "gt", "lt", "max_length", "min_length") if name in limits), None)
     if bound is not None and isinstance(value, int | float):
-        hint = " (milliseconds?)" if field == "at" and value > MAX_TS else ""
+        hint = " (milliseconds?)" if field.endswith(("at", "ts")) and value > MAX_TS else ""
         return InvalidRequest(f"{field}: {value}, limit {bound}{hint}", field)
     message = str(fault["msg"]).removeprefix("Value error, ")
     if type(value) in (int, float):

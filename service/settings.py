@@ -7,6 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from store.append import Caps
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -30,14 +32,29 @@ class Settings(BaseModel):
     max_in_flight: int = Field(64, ge=1, description="Requests working or waiting; one more is answered 429.")
     timeout_ms: float = Field(250, gt=0, description="Longest time for a request; its own timeout_ms can shorten it.")
     max_candidates: int = Field(1000, ge=1, description="Longest item_ids of a request.")
+    max_events: int = Field(1000, ge=1, description="Most events of a call of /events.")
+    tree_cap_per_category: int = Field(0, ge=0, description="Behaviours kept of a user in a category; 0 = all, or 100 up.")
+    tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
+    events_timeout_ms: float = Field(1000, gt=0, description="Longest wait for the store to acknowledge events.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
+    admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")
     auth: Literal["on", "off"] = Field("on", description="off = open on any host, with an empty key.")
 
     @model_validator(mode="after")
     def _not_open_by_accident(self) -> Self:
         if self.host not in LOOPBACK and self.auth == "on" and not self.api_key.get_secret_value():
             raise ValueError(f"CTR_HOST is {self.host}: set CTR_API_KEY, or CTR_AUTH=off to serve without one")
+        return self
+
+    @property
+    def caps(self) -> Caps:
+        """Most behaviours that are kept."""
+        return Caps(self.tree_cap_per_category, self.tree_cap_per_user)
+
+    @model_validator(mode="after")
+    def _caps_that_keep_the_newest(self) -> Self:
+        Caps(self.tree_cap_per_category, self.tree_cap_per_user)
         return self
 
 

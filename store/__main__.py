@@ -39,10 +39,10 @@ def load_command(
     data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER,
     snapshots: Snapshots = None,
 ) -> None:  # fmt: skip
-    """Load schema, item registry and every user's behaviour tree. Running it again changes nothing.
+    """Load schema, item registry and every user's behaviours. Running it again changes nothing.
 
-    Snapshots of users (what `python -m export precompute` leaves for sdim, mimn and twin_v2) are loaded after the
-    trees; loading trees drops those that were there.
+    What a tree has beside them, from events say, stays. Snapshots of users (what `python -m export precompute` leaves for
+    sdim, mimn and twin_v2) are loaded after the trees; a tree that is changed loses those that were there.
     """
     source = Prepared.open(prepared / data)
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())

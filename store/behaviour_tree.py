@@ -7,10 +7,12 @@ categories are one HMGET, a whole life is one HGETALL.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from redis import Redis
 from redis.client import Pipeline
+from redis.exceptions import WatchError
 
 from store import keys
 from store.codec import BadRecord, decode, encode
@@ -19,6 +21,7 @@ from store.search.spec import Reads
 from store.types import Behaviours, Rows
 
 NEWEST = 100  # behaviours in the newest list
+USERS_AT_ONCE = 100  # of a load: their trees are watched together
 
 Blobs = dict[bytes, bytes]  # field -> value, as the store gives them
 
@@ -71,7 +74,8 @@ class BehaviourTree:
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
         life = self._life(user_id)
-        life.pop(keys.NEWEST_FIELD, None)
+        for field in (keys.NEWEST_FIELD, keys.TOTAL_FIELD):
+            life.pop(field, None)
         return self._decode(life, None, before)
 
     def read_snapshot(self, user_id: str, model: str) -> bytes | None:
@@ -85,19 +89,16 @@ class BehaviourTree:
         self._replace(pipeline, user_id, behaviours)
         pipeline.execute()
 
-    def write_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
-        """Replace the trees of many users, a hundred to a round trip; `written(users, behaviours)` reports."""
-        pipeline = self._redis.pipeline(transaction=True)  # a reader sees the old tree or the new one
-        waiting = rows = 0
-        for user_id, behaviours in users:
-            self._replace(pipeline, user_id, behaviours)
-            waiting, rows = waiting + 1, rows + len(behaviours)
-            if waiting == 100:
-                pipeline.execute()
-                written(waiting, rows)
-                waiting = rows = 0
-        pipeline.execute()
-        written(waiting, rows)
+    def merge_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
+        """Bring behaviours of many users into their trees, some users at a time; `written(users, behaviours)` reports.
+
+        What a tree has beside them stays, events that arrive at the same time too. A tree that has all of them already
+        is left alone, with its snapshots. Values that cannot be read are replaced.
+        """
+        while some := tuple(islice(users, USERS_AT_ONCE)):
+            while not self._merged(some):
+                pass  # a tree of theirs was changed meanwhile: read again
+            written(len(some), sum(len(behaviours) for _, behaviours in some))
 
     def delete(self, user_id: str) -> bool:
         """Remove a user's tree and snapshots; whether there was any."""
@@ -107,6 +108,26 @@ class BehaviourTree:
         """Ids of all users with a tree, in no order."""
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
+
+    def _merged(self, users: tuple[tuple[str, Behaviours], ...]) -> bool:
+        """Read the trees, add what they lack, write; False: another wrote one of them in between, and nothing was written."""
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.watch(*(keys.tree(self._data, user_id) for user_id, _ in users))  # type: ignore[no-untyped-call]
+            reads = self._redis.pipeline(transaction=False)
+            for user_id, _ in users:
+                reads.hgetall(keys.tree(self._data, user_id))
+            pipeline.multi()
+            for (user_id, behaviours), life in zip(users, reads.execute(), strict=True):
+                life.pop(keys.TOTAL_FIELD, None)
+                leaves = {field: value for field, value in life.items() if field != keys.NEWEST_FIELD}
+                both = Behaviours.concatenated(self._decode(leaves, None, None).behaviours, behaviours)
+                if len(both) and encode_tree(both) != life:
+                    self._replace(pipeline, user_id, both)
+            try:
+                pipeline.execute()
+            except WatchError:
+                return False
+            return True
 
     def _replace(self, pipeline: Pipeline, user_id: str, behaviours: Behaviours) -> None:
         key = keys.tree(self._data, user_id)
@@ -145,9 +166,7 @@ class BehaviourTree:
             parts.append(Behaviours(row, category, ts, cross))
         if not parts:
             return Read(Behaviours.empty(self._cross_features), bad_records)
-        behaviours = Behaviours.in_order(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "category", "ts", "cross"))
-        )
+        behaviours = Behaviours.concatenated(*parts)
         return Read(behaviours if before is None else behaviours.select(behaviours.ts < before), bad_records)
 
 

@@ -8,7 +8,8 @@ import re
 
 _DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-NEWEST_FIELD = b"n"  # field of a behaviour tree beside the categories (which are decimal numbers)
+NEWEST_FIELD = b"n"  # fields of a behaviour tree beside the categories (which are decimal numbers)
+TOTAL_FIELD = b"t"  # behaviours in all, in decimal; kept where the user's number is limited
 
 
 def check_data_name(name: str) -> str:
@@ -23,7 +24,7 @@ def check_data_name(name: str) -> str:
 
 
 def tree(data: str, user_id: str) -> str:
-    """HASH: category -> packed behaviours, and `n` -> the newest ones."""
+    """HASH: category -> packed behaviours, `n` -> the newest ones, `t` -> how many there are."""
     return f"{data}:tree:{{{_tag(user_id)}}}"
 
 

@@ -115,8 +115,8 @@ def _run_starts(users: pa.Array) -> list[int]:
 def load(prepared: Prepared, redis: Redis, written: Callable[[int, int], None]) -> None:
     """Bring schema, registry and trees into the store; a second load leaves the same store.
 
-    `written(users, behaviours)` is called as they are acknowledged. Trees are replaced user by user,
-    so a load that was cut off is finished by running it again.
+    `written(users, behaviours)` is called as they are acknowledged. Behaviours join those that a tree has, so
+    events that were appended stay, and a load that was cut off is finished by running it again.
 
     Raises:
         RegistryMismatch, SchemaMismatch: the store holds another data set of that name.
@@ -126,7 +126,7 @@ def load(prepared: Prepared, redis: Redis, written: Callable[[int, int], None]) 
     store_schema(redis, prepared.schema)
     StoredRegistry(redis, data).load(prepared.registry)
     tree = BehaviourTree(redis, data, len(prepared.schema.cross_features))
-    tree.write_many(prepared.users(), written)
+    tree.merge_many(prepared.users(), written)
 
 
 def load_snapshots(path: Path, data: str, redis: Redis, written: Callable[[int], None]) -> str:

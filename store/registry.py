@@ -19,6 +19,7 @@ from store.connection import text
 from store.types import FIRST_KNOWN, UNKNOWN, Candidates, Rows
 
 FORMAT = 1
+NO_CATEGORY = "none"  # of an item that has none
 _ARRAYS = ("format", "data", "registry_id", "category", "id_bytes", "id_ends", "name_bytes", "name_ends")
 
 

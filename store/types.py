@@ -73,6 +73,12 @@ class Behaviours:
         _, first = np.unique(key, return_index=True)  # sorted keys, first occurrence of each
         return Behaviours(row, category, ts, cross).select(first)
 
+    @staticmethod
+    def concatenated(*parts: "Behaviours") -> "Behaviours":
+        """All of them in order; of rows equal in (ts, row) the first part's is kept."""
+        names = ("row", "category", "ts", "cross")
+        return Behaviours.in_order(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:

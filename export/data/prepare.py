@@ -23,7 +23,7 @@ from export.data.source import RESERVED, DataInvalid, Source
 from store.ids import canonical_id
 from store.keys import check_data_name
 from store.load import BEHAVIOURS_FILE, REGISTRY_FILE, SCHEMA_FILE
-from store.registry import Registry
+from store.registry import NO_CATEGORY, Registry
 from store.schema import CLOCK_CONTEXT, ContextFeature, CrossFeature, Schema, category_text
 from store.types import FIRST_KNOWN, PADDING, UNKNOWN, Rows
 
@@ -34,7 +34,6 @@ READERS = {complete_journey.NAME: complete_journey.read, assist2017.NAME: assist
 SEED = 20171109
 BUCKETS = 16  # of a cross feature, at quantiles of the training rows
 MAX_CONTEXT_VALUES = 1000
-NO_CATEGORY = "none"
 
 
 def prepare(data: str, name: str | None = None, into: Path = DATA_FOLDER) -> Dataset:

@@ -15,7 +15,7 @@ from export.evaluate import evaluate, sample_requests, score_requests
 from export.models import build, list_models
 from export.order import Order
 from export.parity import verify
-from export.precompute import precompute
+from export.precompute import precompute, precomputed
 from export.run import Run, TrainingFailed, TrainSettings, data_shape, finished
 from export.start import Start
 from export.train import train, training_requests
@@ -225,10 +225,28 @@ def test_scores_of_an_evaluation_are_probabilities_in_the_order_of_the_requests(
 
 def test_tables_stand_for_every_row(shop, run):
     folder = precompute(shop, run)
-    assert sorted(path.stem for path in folder.iterdir()) == ["cross_bias", ITEM_VECTOR, "key_projection", "query_projection"]
+    names = ["cross_bias", ITEM_VECTOR, "key_projection", "query_projection"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*(f"{name}.npy" for name in names), "made_by.json"])
     vectors = np.load(folder / f"{ITEM_VECTOR}.npy")
     assert vectors.shape == (shop.registry.item_rows, 64)
     assert (vectors[0] == 0).all()
+
+
+def test_a_bundle_takes_precomputed_tables_of_its_parameters_and_makes_others_anew(shop, run):
+    folder = precompute(shop, run)
+    marked = np.load(folder / f"{ITEM_VECTOR}.npy")
+    marked[5] = 7
+    np.save(folder / f"{ITEM_VECTOR}.npy", marked)
+    assert (precomputed(shop, run)[ITEM_VECTOR][5] == 7).all()  # as they are
+    own = run.model.items.tables[0].weight.detach().clone()
+    with torch.no_grad():
+        run.model.items.tables[0].weight[2] += 1
+    try:
+        assert not (precomputed(shop, run)[ITEM_VECTOR][5] == 7).any()
+    finally:
+        with torch.no_grad():
+            run.model.items.tables[0].weight.copy_(own)
+    assert not (precomputed(shop, run)[ITEM_VECTOR][5] == 7).any()  # those on disk are of the changed ones
 
 
 def test_a_bundle_of_own_data_is_what_was_trained_and_the_newest_versions_stay(shop, run, tmp_path, monkeypatch):

@@ -12,7 +12,9 @@ from tests.service.readme import table
 # names that other programs rely on, with their defaults
 FIXED = {
     "CTR_HOST": "127.0.0.1", "CTR_PORT": 8000, "CTR_REDIS_URL": "", "CTR_BUNDLES": Path("bundles"), "CTR_DATA": "",
-    "CTR_MODEL": "", "CTR_PROVIDERS": "auto", "CTR_API_KEY": SecretStr(""), "CTR_AUTH": "on", "CTR_TIMEOUT_MS": 250,
+    "CTR_MODEL": "", "CTR_PROVIDERS": "auto", "CTR_API_KEY": SecretStr(""), "CTR_ADMIN_API_KEY": SecretStr(""),
+    "CTR_MAX_EVENTS": 1000,
+    "CTR_TREE_CAP_PER_CATEGORY": 0, "CTR_TREE_CAP_PER_USER": 131_072, "CTR_AUTH": "on", "CTR_TIMEOUT_MS": 250,
     "CTR_STORE_TIMEOUT_MS": 8, "CTR_MAX_CANDIDATES": 1000,
 }  # fmt: skip
 

@@ -1,0 +1,40 @@
+"""Who may call what: bearer keys, compared in constant time."""
+
+import hmac
+
+from fastapi import Request
+
+from service.errors import Forbidden, NotOffered, Unauthorised
+from service.settings import Settings
+
+
+def check_key(request: Request, settings: Settings) -> None:
+    """Compare the bearer key in constant time.
+
+    Raises:
+        Unauthorised: a key is set and the call has none, or another.
+    """
+    key = settings.api_key.get_secret_value()
+    if key and not _has_key(request, key):
+        raise Unauthorised("authorization: a bearer key is needed", "authorization")
+
+
+def check_admin_key(request: Request, settings: Settings) -> None:
+    """The same for paths that change what is served or stored.
+
+    Raises:
+        NotOffered: no admin key is set. Unauthorised: no key, or an unknown one. Forbidden: the scoring key.
+    """
+    key = settings.admin_api_key.get_secret_value()
+    if not key:
+        raise NotOffered("there are no admin paths: CTR_ADMIN_API_KEY is empty")
+    if _has_key(request, key):
+        return
+    if settings.api_key.get_secret_value() and _has_key(request, settings.api_key.get_secret_value()):
+        raise Forbidden("authorization: the admin key is needed, this is the scoring key", "authorization")
+    raise Unauthorised("authorization: a bearer key is needed", "authorization")
+
+
+def _has_key(request: Request, key: str) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), key.encode())

@@ -1,0 +1,30 @@
+"""The benchmark of the store on a small scale: every table is measured and written; no figure is asserted."""
+
+import json
+
+import numpy as np
+
+from loadtest import store_bench
+from loadtest.store_bench import USERS, bench_store, made_up
+
+
+def test_a_made_up_user_has_the_stated_size_and_every_category():
+    life = made_up(400, 90)
+    assert len(life) == 400
+    assert len(np.unique(life.category)) == 90
+    assert 0 < int(life.ts.min()) <= int(life.ts.max()) < 2**32
+    assert (np.diff(life.ts) >= 0).all()
+
+
+def test_all_tables_are_written(tmp_path, monkeypatch):
+    for name, small in (("APPENDED", 40), ("LOADED", 20), ("REPEATS", 1)):
+        monkeypatch.setattr(store_bench, name, small)
+    page = bench_store(tmp_path).read_text()
+    content = json.loads((tmp_path / "store.json").read_text())
+    assert [row["user"] for row in content["bytes"]] == list(USERS)
+    assert [row["behaviours"] for row in content["bytes"]] == [size for size, _ in USERS.values()]
+    assert all(row["ours_tree_bytes"] >= 12 * row["behaviours"] for row in content["bytes"])
+    assert all(row["new"] == 40 for row in content["appends"])
+    assert {"machine", "commit", "server", "load_before"} <= set(content)
+    assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load"))
+    assert "| median | 400 | 90 |" in page

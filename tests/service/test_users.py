@@ -1,0 +1,101 @@
+"""What the store holds of one user, over HTTP: read with the scoring key, removed with the admin's."""
+
+import pytest
+
+from store import keys
+from tests.service.serving import NOBODY, served
+from tests.service.tiny import USER
+
+KEYS = {"api_key": "scoring", "admin_api_key": "admin"}
+
+
+@pytest.fixture
+def stored(tiny, store_url):
+    tiny.add("din")
+    tiny.fill(store_url)
+    return tiny
+
+
+@pytest.fixture
+def client(stored, store_url):
+    with served(stored.bundles, store_url, **KEYS) as (client, _):
+        yield client
+
+
+def bearer(key):
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_behaviours_come_newest_first_with_names_and_buckets(client):
+    answer = client.get(f"/users/{USER}/behaviours", headers=bearer("scoring"))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["user_id"], body["total"], body["bad_records"]) == (USER, 4, 0)
+    assert body["behaviours"][0] == {"item_id": "i5", "category": "c3", "ts": 400, "buckets": {"price": 1}}
+    assert [one["ts"] for one in body["behaviours"]] == [400, 300, 200, 100]
+
+
+def test_a_limit_keeps_the_newest(client):
+    body = client.get(f"/users/{USER}/behaviours?limit=2", headers=bearer("scoring")).json()
+    assert ([one["ts"] for one in body["behaviours"]], body["total"]) == ([400, 300], 4)
+
+
+@pytest.mark.parametrize(("limit", "why"), [("0", "limit: 0, limit 1"), ("10001", "limit: 10001, limit 10000")])
+def test_a_limit_out_of_range_is_refused_with_both_numbers(client, limit, why):
+    answer = client.get(f"/users/{USER}/behaviours?limit={limit}", headers=bearer("scoring"))
+    assert (answer.status_code, answer.json()["detail"]) == (422, why)
+
+
+def test_a_limit_that_is_no_number_is_refused(client):
+    assert client.get(f"/users/{USER}/behaviours?limit=x", headers=bearer("scoring")).status_code == 422
+
+
+def test_an_unknown_user_has_none(client):
+    assert client.get("/users/nobody/behaviours", headers=bearer("scoring")).json()["behaviours"] == []
+
+
+def test_an_id_may_have_a_slash(client, redis, stored):
+    redis.copy(keys.tree(stored.data, USER), keys.tree(stored.data, "a/b c"))
+    assert client.get("/users/a%2Fb%20c/behaviours", headers=bearer("scoring")).json()["total"] == 4
+    assert client.delete("/users/a%2Fb%20c", headers=bearer("admin")).json() == {"user_id": "a/b c", "removed": True}
+
+
+def test_what_cannot_be_read_is_counted(client, redis, stored):
+    redis.hset(keys.tree(stored.data, USER), "2", b"garbage")
+    body = client.get(f"/users/{USER}/behaviours", headers=bearer("scoring")).json()
+    assert (body["total"], body["bad_records"]) == (2, 1)
+
+
+def test_a_user_is_removed_with_every_state(client, redis, stored):
+    redis.hset(keys.states(stored.data, USER), "sdim", b"state")
+    assert client.delete(f"/users/{USER}", headers=bearer("admin")).json() == {"user_id": USER, "removed": True}
+    assert redis.exists(keys.tree(stored.data, USER), keys.states(stored.data, USER)) == 0
+    assert client.delete(f"/users/{USER}", headers=bearer("admin")).json()["removed"] is False
+    score = client.post("/score", json={"user_id": USER, "item_ids": ["i1"]}, headers=bearer("scoring")).json()
+    assert (score["behaviours"], score["degraded"]) == (0, [])
+
+
+@pytest.mark.parametrize(("headers", "status"), [({}, 401), (bearer("wrong"), 401), (bearer("scoring"), 403)])
+def test_removing_needs_the_admin_key(client, redis, stored, headers, status):
+    assert client.delete(f"/users/{USER}", headers=headers).status_code == status
+    assert redis.exists(keys.tree(stored.data, USER))
+
+
+def test_reading_needs_the_scoring_key(client):
+    assert client.get(f"/users/{USER}/behaviours").status_code == 401
+
+
+def test_without_an_admin_key_there_is_no_such_path(stored, store_url, redis):
+    with served(stored.bundles, store_url) as (client, _):
+        assert client.delete(f"/users/{USER}").status_code == 404
+        assert client.get(f"/users/{USER}/behaviours").status_code == 200
+    assert redis.exists(keys.tree(stored.data, USER))
+
+
+def test_a_store_that_is_gone_is_503(stored):
+    with served(stored.bundles, NOBODY, store_timeout_ms=50, **KEYS) as (client, _):
+        for answer in (
+            client.get(f"/users/{USER}/behaviours", headers=bearer("scoring")),
+            client.delete(f"/users/{USER}", headers=bearer("admin")),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

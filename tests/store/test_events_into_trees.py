@@ -1,0 +1,78 @@
+"""Events of the outside: items get rows, features buckets, and a call can be sent again."""
+
+import pytest
+
+from store import keys
+from store.append import DEFAULT_CAPS
+from store.behaviour_tree import BehaviourTree
+from store.events import Event, EventWriter, StoreNotLoaded, Written
+from store.load import load
+from store.registry import NO_CATEGORY, StoredRegistry
+from tests.store.events import events_of
+
+USER = "u1"
+
+
+@pytest.fixture
+def writer(redis, prepare):
+    """Over a loaded store of items i2..i5 (rows 2..5, categories tea milk tea bread); prices are cut at 1 and 2."""
+    prepared = prepare([(USER, 2, 100, 1)])
+    load(prepared, redis, lambda *_: None)
+    return EventWriter(redis, prepared.schema, prepared.registry.registry_id, DEFAULT_CAPS)
+
+
+@pytest.fixture
+def life(redis, data_name):
+    def read(user=USER):
+        return events_of(BehaviourTree(redis, data_name, 1).read_life(user).behaviours)
+
+    return read
+
+
+def test_events_join_the_loaded_behaviours_under_rows_and_buckets(writer, life):
+    assert writer.write([Event(USER, "i3", 200, features={"price": 1.5}), Event(USER, "i5", 150)]) == Written(2, 0, 0)
+    assert life() == [(2, 2, 100, 1), (5, 4, 150, 0), (3, 3, 200, 2)]
+
+
+def test_a_call_sent_again_changes_nothing(writer, life):
+    events = [Event(USER, "i3", 200), Event("u2", "i9", 7, category="new"), Event(USER, "i3", 200)]
+    assert writer.write(events) == Written(2, 1, 0)
+    before = life()
+    assert writer.write(events) == Written(0, 3, 0)
+    assert life() == before
+
+
+def test_a_new_item_gets_the_next_row_and_its_category(writer, life, redis, data_name):
+    writer.write([Event(USER, "i9", 200, category="milk"), Event(USER, "i10", 201), Event(USER, "i9", 202, category="tea")])
+    assert [event[:3] for event in life()[1:]] == [(6, 3, 200), (7, 5, 201), (6, 3, 202)]
+    assert StoredRegistry(redis, data_name).ids_of([6, 7]) == {6: "i9", 7: "i10"}
+    assert redis.hget(keys.categories(data_name), NO_CATEGORY) == b"5"
+
+
+def test_another_category_of_a_known_item_is_counted_and_the_registrys_is_used(writer, life, redis, data_name):
+    events = [
+        Event(USER, "i3", 200, category="tea"),
+        Event(USER, "i4", 201, category="tea"),
+        Event(USER, "i5", 202, category="odd"),
+    ]
+    assert writer.write(events) == Written(3, 0, 2)
+    assert [event[1] for event in life()[1:]] == [3, 2, 4]
+    assert redis.hget(keys.categories(data_name), "odd") is None
+
+
+@pytest.mark.parametrize("field", ["registry_id", "schema_version"])
+def test_a_store_of_another_registry_is_not_written(writer, redis, data_name, life, field):
+    redis.hset(keys.registry_meta(data_name), field, "another")
+    before = StoredRegistry(redis, data_name).rows()
+    with pytest.raises(StoreNotLoaded, match="another"):
+        writer.write([Event(USER, "i99", 200)])
+    assert StoredRegistry(redis, data_name).rows() == before
+    assert len(life()) == 1
+
+
+def test_an_empty_store_is_not_written(redis, prepare, data_name):
+    prepared = prepare([(USER, 2, 100, 1)])
+    writer = EventWriter(redis, prepared.schema, prepared.registry.registry_id, DEFAULT_CAPS)
+    with pytest.raises(StoreNotLoaded, match="registry none"):
+        writer.write([Event(USER, "i2", 200)])
+    assert redis.keys(f"{data_name}*") == []
