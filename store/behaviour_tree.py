@@ -15,7 +15,7 @@ from redis.client import Pipeline
 from redis.exceptions import WatchError
 
 from store import keys
-from store.codec import BadRecord, decode, encode
+from store.codec import BadRecord, decode, decode_many, encode
 from store.registry import Registry
 from store.search.spec import Reads
 from store.types import Behaviours, Rows
@@ -23,6 +23,7 @@ from store.types import Behaviours, Rows
 NEWEST = 100  # behaviours in the newest list
 USERS_AT_ONCE = 100  # of a load: their trees are watched together
 
+UNREADABLE = (BadRecord, ValueError, OverflowError)  # a value, or the name of its field
 Blobs = dict[bytes, bytes]  # field -> value, as the store gives them
 
 
@@ -148,26 +149,36 @@ class BehaviourTree:
         return len(ts) >= NEWEST and usable < recent
 
     def _decode(self, blobs: Blobs, registry: Registry | None, before: int | None) -> Read:
-        """One ordered sequence of everything in the blobs, each behaviour once."""
-        parts: list[Behaviours] = []
+        """One ordered sequence of everything in the blobs, each behaviour once; values that cannot be read are left out."""
+        fields = sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD)  # a category's own field wins
+        if not fields:
+            return Read(Behaviours.empty(self._cross_features), 0)
         bad_records = 0
-        for field in sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD):  # a category's own field wins
-            try:
-                row, ts, cross = decode(blobs[field], self._cross_features)
-                if self._buckets is not None and (cross >= self._buckets).any():
-                    raise BadRecord("a bucket that the schema does not have")
-                if registry is not None and field == keys.NEWEST_FIELD:
-                    category = registry.category_of(row)
-                else:
-                    category = np.full(len(row), int(field), np.int32)
-            except (BadRecord, ValueError, OverflowError):
-                bad_records += 1
-                continue
-            parts.append(Behaviours(row, category, ts, cross))
+        try:
+            parts = [self._together(fields, blobs, registry)]
+        except UNREADABLE:  # rare: find out which
+            parts = []
+            for field in fields:
+                try:
+                    parts.append(self._together([field], blobs, registry))
+                except UNREADABLE:
+                    bad_records += 1
         if not parts:
             return Read(Behaviours.empty(self._cross_features), bad_records)
         behaviours = Behaviours.concatenated(*parts)
         return Read(behaviours if before is None else behaviours.select(behaviours.ts < before), bad_records)
+
+    def _together(self, fields: list[bytes], blobs: Blobs, registry: Registry | None) -> Behaviours:
+        """All values one behind another, the newest list last; one bad value refuses all."""
+        row, ts, cross, counts = decode_many([blobs[field] for field in fields], self._cross_features)
+        if self._buckets is not None and (cross >= self._buckets).any():
+            raise BadRecord("a bucket that the schema does not have")
+        has_newest = registry is not None and fields[-1] == keys.NEWEST_FIELD
+        leaves = fields[:-1] if has_newest else fields
+        category = np.repeat(np.array([int(field) for field in leaves], np.int32), counts[: len(leaves)])
+        if registry is not None and has_newest:
+            category = np.concatenate([category, registry.category_of(row[len(category) :])])
+        return Behaviours(row, category, ts, cross)
 
 
 def encode_tree(behaviours: Behaviours) -> Blobs:

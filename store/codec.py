@@ -10,10 +10,10 @@
 Count and sum are carried forward where a record is put in or taken out, wherever it stands: the
 server-side script (`store/append.lua`) reads no other record for them. The factors are odd, so that no
 single changed byte leaves the sum as it was, and small enough for the script's numbers, which are
-doubles. A sum says nothing of the order: that is checked on its own. Decoding is one `np.frombuffer`:
-10^5 records cost about a millisecond.
+doubles. A sum says nothing of the order: that is checked on its own. Many values are decoded as one array.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -49,37 +49,66 @@ def encode(row: Rows, ts: Seconds, cross: Bytes) -> bytes:
     return bytes((VERSION, cross.shape[1])) + count.to_bytes(2, "little") + total.to_bytes(4, "little") + records.tobytes()
 
 
-def sum_of(records: NDArray[np.void]) -> int:
-    """The header's sum of these records."""
-    total = int(records["row"].sum(dtype=np.uint64)) * ROW_FACTOR + int(records["ts"].sum(dtype=np.uint64)) * TS_FACTOR
-    for j in range(records["cross"].shape[1]):
-        total += int(records["cross"][:, j].sum(dtype=np.uint64)) * (CROSS_FACTOR + 2 * j)
-    return total % 2**32
-
-
 def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
     """Unpack one value: row int32 [L], ts int64 [L], cross uint8 [L, J].
 
     Raises:
         BadRecord: any byte that does not fit; nothing is half-read.
     """
+    row, ts, cross, _ = decode_many([blob], cross_features)
+    return row, ts, cross
+
+
+def decode_many(blobs: Sequence[bytes], cross_features: int) -> tuple[Rows, Seconds, Bytes, list[int]]:
+    """Unpack values one behind another, and how many records each has; one bad value refuses all.
+
+    Cost: 10^5 records a millisecond, and about a microsecond a value.
+
+    Raises:
+        BadRecord: as `decode`.
+    """
+    counts = [_count(blob, cross_features) for blob in blobs]
+    records = np.frombuffer(b"".join([blob[HEADER_BYTES:] for blob in blobs]), record_dtype(cross_features))
+    row, ts, cross = records["row"].astype(np.int64), records["ts"].astype(np.int64), records["cross"]
+    ends = np.cumsum(counts, dtype=np.int64)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_parts(records), dtype=np.uint64)])
+    found = np.diff(sums[np.concatenate([[0], ends])]) % 2**32
+    stated = np.array([int.from_bytes(blob[4:HEADER_BYTES], "little") for blob in blobs], np.uint64)
+    if (found != stated).any():
+        raise BadRecord("the sum of the records differs from the header's")
+    if len(row) and int(row.max()) > MAX_ROW:
+        raise BadRecord(f"row {row.max()}, the largest is {MAX_ROW}")
+    ascending = np.diff(ts << 31 | row) > 0
+    ascending[ends[(ends > 0) & (ends < len(row))] - 1] = True  # from one value to the next
+    if not ascending.all():
+        raise BadRecord("records are not in order of (ts, row), each once")
+    return row.astype(np.int32), ts, cross, counts
+
+
+def _count(blob: bytes, cross_features: int) -> int:
+    """Records of a value, by its header and its length."""
     if len(blob) < HEADER_BYTES:
         raise BadRecord(f"{len(blob)} bytes, a header has {HEADER_BYTES}")
     if blob[0] != VERSION:
         raise BadRecord(f"format version {blob[0]:#x}, this codec reads {VERSION:#x}")
     if blob[1] != cross_features:
         raise BadRecord(f"{blob[1]} cross features, the schema has {cross_features}")
-    dtype = record_dtype(cross_features)
-    body = memoryview(blob)[HEADER_BYTES:]
-    count, rest = divmod(len(body), dtype.itemsize)
+    size, width = len(blob) - HEADER_BYTES, 8 + cross_features
+    count, rest = divmod(size, width)
     if rest or count % 65536 != int.from_bytes(blob[2:4], "little"):
-        raise BadRecord(f"{len(body)} bytes of records, {dtype.itemsize} each, count says {int.from_bytes(blob[2:4], 'little')}")
-    records = np.frombuffer(body, dtype)
-    if sum_of(records) != int.from_bytes(blob[4:8], "little"):
-        raise BadRecord("the sum of the records differs from the header's")
-    row, ts = records["row"].astype(np.int64), records["ts"].astype(np.int64)
-    if count and int(row.max()) > MAX_ROW:
-        raise BadRecord(f"row {row.max()}, the largest is {MAX_ROW}")
-    if not (np.diff(ts << 31 | row) > 0).all():
-        raise BadRecord("records are not in order of (ts, row), each once")
-    return row.astype(np.int32), ts, records["cross"]
+        raise BadRecord(f"{size} bytes of records, {width} each, count says {int.from_bytes(blob[2:4], 'little')}")
+    return count
+
+
+def sum_of(records: NDArray[np.void]) -> int:
+    """The header's sum of these records."""
+    return int(_parts(records).sum(dtype=np.uint64)) % 2**32
+
+
+def _parts(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    """What each record adds to the sum, modulo 2^32: uint64 [L], so that sums of 2^32 records do not wrap."""
+    part: NDArray[np.uint64] = records["row"].astype(np.uint64) * np.uint64(ROW_FACTOR)
+    part += records["ts"].astype(np.uint64) * np.uint64(TS_FACTOR)
+    for j in range(records["cross"].shape[1]):
+        part += records["cross"][:, j].astype(np.uint64) * np.uint64(CROSS_FACTOR + 2 * j)
+    return part & np.uint64(2**32 - 1)
