@@ -9,7 +9,8 @@ item: here the time gap and the schema's features), each of width 8.
 GSU: the 100 behaviours a round robin over the heads' ranked lists meets first; K_h W_h and q W_q are
 tables of all items, made offline. ESU: softmax(alpha)^T [K_h | K_c] W_v over those 100, with alpha
 computed again from the current parameters, then W_o over the heads (eq. 7-8).
-Differences: none known in GSU and ESU; the short branch is target attention over the newest 50.
+Differences: none known in the formulas of GSU and ESU; W_h starts equal to W_q, as in every attention here; the
+head also sees the target times the attended behaviours; the short branch is target attention over the newest 50.
 """
 
 import math
