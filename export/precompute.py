@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from export.data.dataset import Dataset, ItemFeatures
 from export.models.contract import CTRModel, as_array
 from export.run import Run, write_json
-from export.snapshots import write_snapshots
+from export.snapshots import parameters_digest, write_snapshots
 from store.bundle import ITEM_VECTOR
 
 ROWS_AT_ONCE = 100_000
@@ -63,10 +63,8 @@ def _made(dataset: Dataset, run: Run) -> Tables:
 
 def _digest(dataset: Dataset, model: CTRModel) -> str:
     """Of the parameters and of the items' features."""
-    digest = hashlib.sha256(np.ascontiguousarray(dataset.items.value).tobytes())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    items = hashlib.sha256(np.ascontiguousarray(dataset.items.value).tobytes())
+    return f"{parameters_digest(model)}-{items.hexdigest()[:16]}"
 
 
 def item_tables(items: ItemFeatures, model: CTRModel) -> Tables:

@@ -35,8 +35,12 @@ Tables = dict[str, NDArray[Any]]
 
 def snapshot_id(model: CTRModel) -> str | None:
     """Digest of a model's parameters, 16 hex digits; None: the model keeps nothing of its users."""
-    if not (isinstance(model, StatefulModel) or SEARCHES[model.search_name].clustered):
-        return None
+    keeps = isinstance(model, StatefulModel) or SEARCHES[model.search_name].clustered
+    return parameters_digest(model) if keeps else None
+
+
+def parameters_digest(model: CTRModel) -> str:
+    """Of all parameters and buffers by name, 16 hex digits."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -17,7 +17,7 @@ from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import Bundle
 from store.connection import text
-from store.registry import StoredRegistry
+from store.registry import StoredRegistry, stored_versions
 from store.snapshot import BadSnapshot, Snapshot
 from store.types import FIRST_KNOWN, Behaviours
 
@@ -112,8 +112,7 @@ class StoreReader:
         if checked is None or time.monotonic() - checked.at > CHECK_EVERY_S:
             with self._lock:
                 if self._checked.get(bundle.name) is checked:  # no other thread was faster
-                    found = self._redis.hmget(keys.registry_meta(self._data), ["registry_id", "schema_version"])
-                    registry_id, version = (text(value or b"") for value in found)
+                    registry_id, version = stored_versions(self._redis, self._data)
                     last = self._redis.hget(keys.item_ids(self._data), str(manifest.item_rows - 1))
                     self._checked[bundle.name] = Checked(time.monotonic(), registry_id, version, text(last or b""))
         checked = self._checked[bundle.name]

@@ -2,24 +2,21 @@
 
 import logging
 import time
-from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 from redis.exceptions import RedisError
 
 from service.bundles import Bundles
-from service.errors import EventsNotStored, InvalidJson, InvalidRequest, NoModel
+from service.errors import EventsNotStored, InvalidRequest, NoModel
 from service.metrics import Metrics
-from service.request import first_fault, one_id
+from service.request import Id, read_as
 from store.append import Caps
 from store.events import Event, EventWriter, StoreNotLoaded
 from store.types import MAX_TS
 
 log = logging.getLogger("longtrail")
-
-Id = Annotated[str, BeforeValidator(one_id, json_schema_input_type=int | str)]
 
 
 class SentEvent(BaseModel):
@@ -91,19 +88,7 @@ class EventIntake:
         return orjson.dumps({"accepted": written.accepted, "duplicates": written.duplicates})
 
     def _parse(self, body: bytes, features: list[str]) -> list[SentEvent]:
-        try:
-            content: Any = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise InvalidJson(str(error)) from None
-        if not isinstance(content, dict):
-            raise InvalidRequest(f"body: {type(content).__name__}, an object is needed", "body")
-        given = content.get("events")
-        if isinstance(given, list) and len(given) > self._max_events:
-            raise InvalidRequest(f"events: {len(given)}, limit {self._max_events}", "events")
-        try:
-            sent = Events.model_validate(content).events
-        except ValidationError as error:
-            raise first_fault(error) from None
+        sent = read_as(Events, body, "events", self._max_events).events
         for i, one in enumerate(sent):
             if unknown := sorted(set(one.features) - set(features)):
                 where = f"events.{i}.features.{unknown[0]}"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -29,12 +29,15 @@ def _ids(values: object) -> object:
     return out
 
 
-def one_id(value: object) -> str:
-    """The canonical form of an id, for a field of a request."""
+def _id(value: object) -> str:
     try:
         return canonical_id(value)
     except InvalidId as error:
         raise ValueError(str(error)) from None
+
+
+Body = TypeVar("Body", bound=BaseModel)
+Id = Annotated[str, BeforeValidator(_id, json_schema_input_type=int | str)]
 
 
 class ScoreRequest(BaseModel):
@@ -46,9 +49,7 @@ class ScoreRequest(BaseModel):
         json_schema_extra={"examples": [{"user_id": "1228", "item_ids": ["1095275", "9878513", "1041453"], "model": "twin"}]},
     )
 
-    user_id: Annotated[str, BeforeValidator(one_id, json_schema_input_type=int | str)] = Field(
-        description='An int64, or a text of 1 to 128 UTF-8 bytes; 7 and "7" are one id.'
-    )
+    user_id: Id = Field(description='An int64, or a text of 1 to 128 UTF-8 bytes; 7 and "7" are one id.')
     item_ids: Annotated[list[str], BeforeValidator(_ids, json_schema_input_type=list[int | str])] = Field(
         min_length=1,
         description="Candidates, duplicates allowed; scores come in this order.",
@@ -76,7 +77,12 @@ class Call:
 
 
 def parse(body: bytes, max_candidates: int) -> ScoreRequest:
-    """Read a body.
+    """Read a body of /score; raises as `read_as`."""
+    return read_as(ScoreRequest, body, "item_ids", max_candidates)
+
+
+def read_as(model: type[Body], body: bytes, field: str, limit: int) -> Body:
+    """Read a JSON body whose list `field` may have so many entries; the length is looked at before they are.
 
     Raises:
         InvalidJson: no JSON; NaN and Infinity are none either.
@@ -88,13 +94,13 @@ def parse(body: bytes, max_candidates: int) -> ScoreRequest:
         raise InvalidJson(str(error)) from None
     if not isinstance(content, dict):
         raise InvalidRequest(f"body: {type(content).__name__}, an object is needed", "body")
-    items = content.get("item_ids")
-    if isinstance(items, list) and len(items) > max_candidates:
-        raise InvalidRequest(f"item_ids: {len(items)}, limit {max_candidates}", "item_ids")
+    listed = content.get(field)
+    if isinstance(listed, list) and len(listed) > limit:
+        raise InvalidRequest(f"{field}: {len(listed)}, limit {limit}", field)
     try:
-        return ScoreRequest.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise first_fault(error) from None
+        raise _first(error) from None
 
 
 def understand(request: ScoreRequest, bundle: Bundle) -> Call:
@@ -126,7 +132,7 @@ def _check_context(given: Mapping[str, object], known: list[str]) -> None:
             raise InvalidRequest(f"context.{name}: one value is needed", f"context.{name}")
 
 
-def first_fault(error: ValidationError) -> InvalidRequest:
+def _first(error: ValidationError) -> InvalidRequest:
     """The first fault, naming the field and, where there are two, both numbers."""
     fault = error.errors(include_url=False)[0]
     field = ".".join(map(str, fault["loc"]))

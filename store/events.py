@@ -11,8 +11,7 @@ from redis import Redis
 
 from store import keys
 from store.append import Appender, Arrived, Caps
-from store.connection import text
-from store.registry import NO_CATEGORY, StoredRegistry
+from store.registry import NO_CATEGORY, StoredRegistry, stored_versions
 from store.schema import Schema
 
 
@@ -74,8 +73,7 @@ class EventWriter:
         return Written(sum(new), len(new) - sum(new), other)
 
     def _check(self) -> None:
-        found = self._redis.hmget(keys.registry_meta(self._schema.data), ["registry_id", "schema_version"])
-        registry_id, version = (text(value or b"") for value in found)
+        registry_id, version = stored_versions(self._redis, self._schema.data)
         if (registry_id, version) != (self._registry_id, self._schema.version):
             raise StoreNotLoaded(
                 f"the store holds registry {registry_id or 'none'} and schema {version or 'none'} of {self._schema.data}, "

@@ -157,6 +157,13 @@ return reply
 BATCH = 2000  # ids per script call: about a millisecond each, so that readers are not held up
 
 
+def stored_versions(redis: Redis, data: str) -> tuple[str, str]:
+    """What the store's rows and records mean: registry_id and schema version, "" where it has none."""
+    found = redis.hmget(keys.registry_meta(data), ["registry_id", "schema_version"])
+    registry_id, schema_version = (text(value or b"") for value in found)
+    return registry_id, schema_version
+
+
 class StoredRegistry:
     """The registry in the store."""
 
