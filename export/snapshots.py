@@ -1,4 +1,4 @@
-"""Snapshots of all users, for models that keep one: states folded from every behaviour, or clusters of the older ones.
+"""Snapshots of all users, for models that keep one: states of all behaviours, or the older ones in clusters.
 
 They are written as one Parquet file, which `python -m store load --snapshots` brings into the store. Each
 names the parameters it was made with: a scorer whose bundle has others does not use it.
@@ -24,10 +24,10 @@ from export.models.contract import CTRModel, Sequence
 from export.models.stateful import StatefulModel
 from store.bundle import ITEM_VECTOR
 from store.fold import initial_state
-from store.load import SNAPSHOT_COLUMNS
+from store.load_snapshots import COLUMNS
 from store.search import SEARCHES
 from store.snapshot import Snapshot, SnapshotCodec
-from store.types import MAX_TS, Behaviours
+from store.types import MAX_TS
 
 USERS_AT_ONCE, BEHAVIOURS_AT_ONCE = 128, 512
 Tables = dict[str, NDArray[Any]]
@@ -67,13 +67,9 @@ def write_snapshots(
     empty = initial_state(tables, list(model.state_axes)) if isinstance(model, StatefulModel) else {}
     codec = SnapshotCodec(made_by, empty, len(dataset.schema.cross_features))
     chosen = list(range(len(dataset.user_ids))) if users is None else users
-    packed = {
-        user: codec.encode(snapshot, behaviours) for user, behaviours, snapshot in _snapshots(dataset, model, tables, chosen)
-    }
+    packed = {user: codec.encode(snapshot) for user, snapshot in _snapshots(dataset, model, tables, chosen)}
     users = sorted(packed)
-    table = pa.table(
-        dict(zip(SNAPSHOT_COLUMNS, ([dataset.user_ids[user] for user in users], [packed[u] for u in users]), strict=True))
-    )
+    table = pa.table(dict(zip(COLUMNS, ([dataset.user_ids[user] for user in users], [packed[u] for u in users]), strict=True)))
     table = table.replace_schema_metadata({"model": name, "data": dataset.schema.data, "snapshot_id": made_by})
     unfinished = path.with_name(f".{path.name}")
     pq.write_table(table, unfinished, row_group_size=10_000)
@@ -81,23 +77,19 @@ def write_snapshots(
     return len(users)
 
 
-def _snapshots(
-    dataset: Dataset, model: CTRModel, tables: Tables, users: list[int]
-) -> Iterator[tuple[int, Behaviours, Snapshot]]:  # fmt: skip
+def _snapshots(dataset: Dataset, model: CTRModel, tables: Tables, users: list[int]) -> Iterator[tuple[int, Snapshot]]:
     if isinstance(model, StatefulModel):
         yield from _states(dataset, model, tables, users)
         return
     history = ClusteredHistory(dataset, tables[ITEM_VECTOR], newest=None)
     now = int(dataset.ts.max()) + 1
     for user in track(users, "clusters", console=Console(stderr=True)):
-        snapshot = history.snapshot(user, now)
+        snapshot, life = history.snapshot(user, now), dataset.history(user, now)
         if snapshot.folded:
-            yield user, dataset.history(user, now), snapshot
+            yield user, snapshot.grown(life, clusters=snapshot.and_newer(life))
 
 
-def _states(
-    dataset: Dataset, model: StatefulModel, tables: Tables, chosen: list[int]
-) -> Iterator[tuple[int, Behaviours, Snapshot]]:  # fmt: skip
+def _states(dataset: Dataset, model: StatefulModel, tables: Tables, chosen: list[int]) -> Iterator[tuple[int, Snapshot]]:
     """Folded for users of similar length together, each life from its oldest behaviour on."""
     by_length = np.array(sorted(chosen, key=np.diff(dataset.user_start).__getitem__))
     item_vector = torch.from_numpy(tables[ITEM_VECTOR])
@@ -112,7 +104,7 @@ def _states(
             padded[0, : len(life)] = life.row
         state = _fold(model, item_vector, shared, torch.from_numpy(row))
         for u, (user, life) in enumerate(zip(users, lives, strict=True)):
-            yield user, life, Snapshot(len(life), state={name: value[u : u + 1].numpy() for name, value in state.items()})
+            yield user, Snapshot.of(life, state={name: value[u : u + 1].numpy() for name, value in state.items()})
 
 
 def _fold(model: StatefulModel, item_vector: Tensor, shared: dict[str, Tensor], row: Tensor) -> dict[str, Tensor]:

@@ -57,10 +57,10 @@ class Service:
             settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
         )
         self.redis: Redis = connect(redis_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
-        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data))
+        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics))
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
-        self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics)
+        self.intake = EventIntake(self.events_redis, bundles, settings, self.metrics)
         self.users = UserTrees(self.events_redis, bundles)
         self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")  # scores do not wait behind events
         self.in_flight = 0

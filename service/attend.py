@@ -1,5 +1,7 @@
 """Step 4, attend (ESU): onnxruntime over candidates and retrieved behaviours. No model is special here."""
 
+import math
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,9 +11,9 @@ from numpy.typing import NDArray
 
 from service.search import Searched
 from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
-from store.fold import State, fold, initial_state
+from store.fold import OutOfTime, State, fold, initial_state
 from store.graph_inputs import GraphInputs
-from store.types import Floats
+from store.types import Floats, Rows
 
 Providers = Literal["auto", "cpu", "cuda"]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -23,6 +25,7 @@ class Attended:
 
     logit: Floats  # [P]
     weight: Floats | None  # [P, K] attention per retrieved behaviour, if asked for
+    state_missing: bool = False  # there was no time to fold the behaviours after the snapshot
 
 
 class Graph:
@@ -45,17 +48,32 @@ class Graph:
             self._initial = initial_state(bundle.tables, self._state)
             self._at_once = manifest.fold_at_once
 
-    def run(self, inputs: GraphInputs, state: State | None = None, weights: bool = False) -> Attended:
+    def run(
+        self, inputs: GraphInputs, state: State | None = None, weights: bool = False, until: float = math.inf
+    ) -> Attended:  # fmt: skip
         """Attend: float32 [P] logits, and on demand the weights.
 
-        `state`: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
+        Args:
+            state: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
+            until: when folding has to be done, on the clock of perf_counter; if it is not, `state` is scored alone.
         """
+        missing = False
         if self._state:
             row = inputs["retrieved_row"][inputs["retrieved_mask"]]  # [L], oldest first
-            folded = [f"next_{name}" for name in self._state]
-            inputs = inputs | fold(lambda feed: self._update.run(feed, folded), state or self._initial, row, self._at_once)
+            try:
+                inputs = inputs | self.fold(state, row, until)
+            except OutOfTime:
+                inputs, missing = inputs | (state or self._initial), True
         logit, *weight = self._score.run(inputs, ["logit", "weight"] if weights and self._score.weighs else ["logit"])
-        return Attended(logit[0], weight[0][0] if weight else None)
+        return Attended(logit[0], weight[0][0] if weight else None, missing)
+
+    def fold(self, state: State | None, row: Rows, until: float = math.inf) -> State:
+        """The state after behaviours `row` int32 [L], within the tables, oldest first.
+
+        `state`: before them, None = the empty one. `until`: on the clock of perf_counter, later it raises OutOfTime.
+        """
+        folded = [f"next_{name}" for name in self._state]
+        return fold(lambda feed: self._update.run(feed, folded), state or self._initial, row, self._at_once, until)
 
 
 class _Session:
@@ -106,6 +124,7 @@ def _providers(providers: Providers) -> list[str]:
     return [CUDA, CPU]
 
 
-def attend(graph: Graph, searched: Searched, explain: int) -> Attended:
-    """Run the graphs of the call's bundle."""
-    return graph.run(searched.inputs, searched.state, weights=explain > 0)
+def attend(graph: Graph, searched: Searched, explain: int, deadline: float) -> Attended:
+    """Run the graphs of the call's bundle. Folding may take half of the time that is left until `deadline`."""
+    now = time.perf_counter()
+    return graph.run(searched.inputs, searched.state, explain > 0, until=now + (deadline - now) / 2)

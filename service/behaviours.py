@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from redis import Redis
@@ -12,13 +12,15 @@ from redis.exceptions import ConnectionError as StoreUnreachable
 from redis.exceptions import TimeoutError as StoreTooSlow
 
 from service.breaker import Breaker
+from service.metrics import Metrics
 from service.request import Call
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import Bundle
 from store.connection import text
 from store.registry import StoredRegistry, stored_versions
-from store.snapshot import BadSnapshot, Snapshot
+from store.snapshot import Snapshot
+from store.states import StateRead, UserStates
 from store.types import FIRST_KNOWN, Behaviours
 
 log = logging.getLogger("longtrail")
@@ -32,6 +34,7 @@ class Fetched:
 
     behaviours: Behaviours
     snapshot: Snapshot | None = None  # stands for the oldest of them
+    bad_records: int = 0
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
@@ -54,8 +57,8 @@ class StoreMismatch(RedisError):
 class StoreReader:
     """The store as the scorer sees it: reads of one data set, bounded in time, never an exception."""
 
-    def __init__(self, redis: "Redis", data: str) -> None:
-        self._redis, self._data = redis, data
+    def __init__(self, redis: Redis, data: str, metrics: Metrics) -> None:
+        self._redis, self._data, self._metrics = redis, data, metrics
         self._checked: dict[str, Checked] = {}  # by the name of a bundle
         self._lock = threading.Lock()
         self._breaker = Breaker()
@@ -73,11 +76,15 @@ class StoreReader:
             return Fetched(Behaviours.empty(cross_features), degraded=("store_down",), store_failed=True)
         try:  # directly after: whatever happens from here on is reported to the breaker
             self._check(bundle)
-            read = tree.read(
-                call.user_id, search.reads, categories[categories >= FIRST_KNOWN], recent, bundle.registry, call.before
-            )
-            snapshot, bad_snapshots = self._snapshot(tree, call, bundle, read.behaviours)
-            item_ids = self._ids_beyond(read.behaviours, bundle) if call.explain else {}
+            if bundle.snapshots is None:
+                wanted = categories[categories >= FIRST_KNOWN]
+                read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before)
+                fetched = Fetched(read.behaviours, bad_records=read.bad_records)
+            else:
+                states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
+                fetched = self._counted(states.read(call.user_id, recent, call.before))
+            if call.explain:
+                fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
             why = reason(error)
             if why == "store_error":
@@ -89,21 +96,12 @@ class StoreReader:
             self._breaker.succeeded()  # a fault of ours says nothing of the store
             raise
         self._breaker.succeeded()
-        degraded = ("bad_record",) if read.bad_records + bad_snapshots else ()
-        return Fetched(read.behaviours, snapshot, degraded, item_ids=item_ids)
+        return replace(fetched, degraded=("bad_record",)) if fetched.bad_records else fetched
 
-    def _snapshot(
-        self, tree: BehaviourTree, call: Call, bundle: Bundle, behaviours: Behaviours
-    ) -> tuple[Snapshot | None, int]:  # fmt: skip
-        """What stands for the oldest behaviours, where the model has such a thing; and how many could not be read."""
-        if bundle.snapshots is None or not len(behaviours):
-            return None, 0
-        blob = tree.read_snapshot(call.user_id, bundle.manifest.model)
-        try:
-            return bundle.snapshots.decode(blob, behaviours, bundle.registry.category_of) if blob else None, 0
-        except BadSnapshot as error:
-            log.error("%s: snapshot of user %s is not read: %s", bundle.name, call.user_id, error)
-            return None, 1
+    def _counted(self, read: StateRead) -> Fetched:
+        self._metrics.states.labels(read.how).inc()
+        self._metrics.tail.observe(read.tail)
+        return Fetched(read.behaviours, read.snapshot, bad_records=read.bad_records)
 
     def _check(self, bundle: Bundle) -> None:
         """Compare what rows and records mean: the line of rows, the schema, and which item has the bundle's last row."""
@@ -128,8 +126,10 @@ class StoreReader:
             raise StoreMismatch("registry or schema differs")
         self._mismatched.discard(bundle.name)
 
-    def _ids_beyond(self, behaviours: Behaviours, bundle: Bundle) -> dict[int, str]:
-        beyond = np.unique(behaviours.row[behaviours.row >= bundle.manifest.item_rows])
+    def _ids_beyond(self, fetched: Fetched, bundle: Bundle) -> dict[int, str]:
+        clusters = fetched.snapshot.clusters if fetched.snapshot else None
+        row = np.concatenate([fetched.behaviours.row, clusters.row]) if clusters else fetched.behaviours.row
+        beyond = np.unique(row[row >= bundle.manifest.item_rows])
         return StoredRegistry(self._redis, self._data).ids_of(beyond.tolist())
 
 

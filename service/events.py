@@ -12,7 +12,7 @@ from service.bundles import Bundles
 from service.errors import EventsNotStored, InvalidRequest, NoModel
 from service.metrics import Metrics
 from service.request import Id, read_as
-from store.append import Caps
+from service.settings import Settings
 from store.events import Event, EventWriter, StoreNotLoaded
 from store.types import MAX_TS
 
@@ -53,8 +53,8 @@ class Events(BaseModel):
 class EventIntake:
     """Takes the events of the data set that is served."""
 
-    def __init__(self, redis: Redis, bundles: Bundles, caps: Caps, max_events: int, metrics: Metrics) -> None:
-        self._redis, self._bundles, self._caps, self._max_events, self._metrics = redis, bundles, caps, max_events, metrics
+    def __init__(self, redis: Redis, bundles: Bundles, settings: Settings, metrics: Metrics) -> None:
+        self._redis, self._bundles, self._settings, self._metrics = redis, bundles, settings, metrics
 
     def take(self, body: bytes) -> bytes:
         """Check all of a call, then write it; the answer's bytes.
@@ -69,7 +69,8 @@ class EventIntake:
             raise NoModel("events: no bundle is loaded, and the schema comes with one")
         manifest = self._bundles.all[0].bundle.manifest
         sent = self._parse(body, [feature.name for feature in manifest.schema_.cross_features])
-        writer = EventWriter(self._redis, manifest.schema_, manifest.registry_id, self._caps)
+        settings = self._settings
+        writer = EventWriter(self._redis, manifest.schema_, manifest.registry_id, settings.caps, settings.user_ttl_s)
         events = [Event(one.user_id, one.item_id, one.ts, one.category, one.given_features) for one in sent]
         try:
             written = writer.write(events)
@@ -88,7 +89,7 @@ class EventIntake:
         return orjson.dumps({"accepted": written.accepted, "duplicates": written.duplicates})
 
     def _parse(self, body: bytes, features: list[str]) -> list[SentEvent]:
-        sent = read_as(Events, body, "events", self._max_events).events
+        sent = read_as(Events, body, "events", self._settings.max_events).events
         for i, one in enumerate(sent):
             if unknown := sorted(set(one.features) - set(features)):
                 where = f"events.{i}.features.{unknown[0]}"

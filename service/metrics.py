@@ -96,6 +96,11 @@ class Metrics:
             "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
             buckets=(0.1, 1, 10, 60, 600, 3600, 86400, 604800), registry=to,
         )  # fmt: skip
+        self.states = Counter("ctr_state_reads", "How users' states were read, for models that keep one.", ["how"], registry=to)
+        self.tail = Histogram(
+            "ctr_tail_behaviours", "Behaviours after a user's snapshot.",
+            buckets=(0, 8, 16, 32, 64, 100, 1e3, 1e4, 1e5), registry=to,
+        )  # fmt: skip
         self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", registry=to)
         self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)

@@ -43,7 +43,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
     searched = search(call, fetched, loaded.bundle)
 
     timer.enter("attend")
-    attended = attend(loaded.graph, searched, call.explain)
+    attended = attend(loaded.graph, searched, call.explain, timer.deadline)
 
     timer.enter("scores")
     return respond(call, fetched, searched, attended, loaded.bundle)

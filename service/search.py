@@ -22,11 +22,14 @@ class Searched:
 
 def search(call: Call, fetched: Fetched, bundle: Bundle) -> Searched:
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown."""
-    behaviours, snapshot = fetched.behaviours, fetched.snapshot
-    known = replace(behaviours, row=bundle.registry.known(behaviours.row))
+    behaviours, snapshot, known = fetched.behaviours, fetched.snapshot, bundle.registry.known
+    clusters = snapshot.clusters if snapshot else None
+    if snapshot is not None and clusters is not None:
+        snapshot = replace(snapshot, clusters=replace(clusters, row=known(clusters.row)))
     _, retrieved, inputs = search_inputs(
-        bundle.search, call.candidates, known, call.at, bundle.manifest.recent, call.context, snapshot
-    )
-    if snapshot is None:
+        bundle.search, call.candidates, replace(behaviours, row=known(behaviours.row)), call.at, bundle.manifest.recent,
+        call.context, snapshot,
+    )  # fmt: skip
+    if fetched.snapshot is None:
         return Searched(behaviours, retrieved, inputs)
-    return Searched(snapshot.and_newer(behaviours), retrieved, inputs, snapshot.state or None)
+    return Searched(fetched.snapshot.and_newer(behaviours), retrieved, inputs, fetched.snapshot.state or None)

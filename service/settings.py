@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from store.append import Caps
 
+MAX_TTL_S = 10 * 366 * 86400
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,6 +36,7 @@ class Settings(BaseModel):
     max_events: int = Field(1000, ge=1, description="Most events of a call of /events.")
     tree_cap_per_category: int = Field(0, ge=0, description="Behaviours kept of a user in a category; 0 = all, or 100 up.")
     tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
+    user_ttl_s: int = Field(0, ge=0, le=MAX_TTL_S, description="How long a user without events is kept; 0 = for ever.")
     events_timeout_ms: float = Field(1000, gt=0, description="Longest wait for the store to acknowledge events.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from store import keys
@@ -19,7 +19,8 @@ from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
-from store.load import NotPrepared, Prepared, load, load_snapshots, stored_schema
+from store.load import NotPrepared, Prepared, load, stored_schema
+from store.load_snapshots import load_snapshots
 from store.registry import StoredRegistry
 from store.types import FIRST_KNOWN
 
@@ -51,7 +52,16 @@ def load_command(
         load(source, connect(store_url), lambda _, rows: progress.advance(task, rows))
         for path in snapshots or []:
             task = progress.add_task(str(path), total=None)
-            load_snapshots(path, data, connect(store_url), lambda users, task=task: progress.advance(task, users))  # type: ignore[misc]
+            left_out = 0
+
+            def written(users: int, others: int, task: TaskID = task) -> None:
+                nonlocal left_out
+                left_out += others
+                progress.advance(task, users)
+
+            load_snapshots(path, data, connect(store_url), written)
+            if left_out:
+                console.print(f"{path}: {left_out:,} users' trees are not those that the snapshots were made of: left out")
     console.print(f"{source.rows:,} behaviours of {data} are in the store")
 
 

@@ -1,12 +1,15 @@
 -- Put behaviours into one user's tree, atomically; see store/append.py for what it keeps true.
 --
--- KEYS: the tree. ARGV: J, newest, cap of a category, cap of the user (0 = none), then for each event: category, record.
--- Returns for each event 1 = put in, 0 = it was there already.
+-- KEYS: the tree, the user's states. ARGV: J, newest, cap of a category, cap of the user (0 = none), seconds that a user
+-- without events is kept (0 = for ever), then for each event: category, record.
+-- Returns for each event 1 = put in, 0 = it was there already; last, 1 = the user's states should be made again.
 
 local VERSION, HEADER = 0xB2, 8
 local ROW_FACTOR, TS_FACTOR, CROSS_FACTOR = 1999993, 1299709, 1000003 -- as in store/codec.py
 local key = KEYS[1]
 local J, newest, cap_category, cap_user = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local ttl, first_event = tonumber(ARGV[5]), 6
+local TAIL = 32 -- events after which states are due
 local width = 8 + J
 
 local function number(text, at)
@@ -69,11 +72,13 @@ local function place(body, ts, row)
   return low, false
 end
 
+-- Whether it was put in, and whether that was before the leaf's end.
 local function put(leaf, record, cap)
   local before, there = place(leaf.body, number(record, 5), number(record, 1))
   if there then
     return false
   end
+  local late = before * width < #leaf.body
   leaf.body = string.sub(leaf.body, 1, before * width) .. record .. string.sub(leaf.body, before * width + 1)
   leaf.sum = (leaf.sum + sum_of(record, 1)) % 4294967296
   if cap > 0 and #leaf.body > cap * width then
@@ -81,7 +86,7 @@ local function put(leaf, record, cap)
     leaf.body = string.sub(leaf.body, width + 1)
     leaf.dropped = (leaf.dropped or 0) + 1
   end
-  return true
+  return true, late
 end
 
 -- Drop the user's oldest behaviours down to the cap. A second is kept or dropped as a whole, so that some may go beyond.
@@ -109,43 +114,62 @@ local function trim(fields, total)
   return kept
 end
 
-local touched, reply, added = {}, {}, 0
+-- All leaves by field, and how many behaviours they hold; one that cannot be read is left out.
+local function all_leaves()
+  local fields, total = {}, 0
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local leaf = string.match(field, '^%d+$') and open(field)
+    if leaf then
+      fields[field] = leaf
+      total = total + #leaf.body / width
+    end
+  end
+  return fields, total
+end
+
+local touched, reply, added, any_late = {}, {}, 0, false
 local recent = open('n')
 if not recent then return redis.error_reply('BADRECORD n') end
-for i = 5, #ARGV, 2 do
+for i = first_event, #ARGV, 2 do
   local field, record = ARGV[i], ARGV[i + 1]
   touched[field] = touched[field] or open(field)
   if not touched[field] then return redis.error_reply('BADRECORD ' .. field) end
   local new = put(touched[field], record, cap_category)
   if new then
-    put(recent, record, newest)
+    local _, late = put(recent, record, newest)
+    any_late = any_late or late
     added = added + 1
   end
   reply[#reply + 1] = new and 1 or 0
 end
-if added == 0 then return reply end
+local function answer(due)
+  if ttl > 0 then -- a duplicate is a sign of life too
+    redis.call('EXPIRE', key, ttl)
+    redis.call('EXPIRE', KEYS[2], ttl)
+  end
+  reply[#reply + 1] = due and 1 or 0
+  return reply
+end
+if added == 0 then return answer(false) end
+
+local kept = added
 for field, leaf in pairs(touched) do
   close(field, leaf)
-  added = added - (leaf.dropped or 0)
+  kept = kept - (leaf.dropped or 0)
 end
 close('n', recent)
 
-if cap_user > 0 then
-  local total, most = redis.call('HINCRBY', key, 't', added), cap_user + math.floor(cap_user / 64)
-  if total == added or total > most then -- not counted yet, or too many
-    local fields, flat = {}, redis.call('HKEYS', key)
-    total = 0
-    for _, field in ipairs(flat) do
-      if field ~= 'n' and field ~= 't' then
-        local leaf = open(field)
-        if leaf then
-          fields[field] = leaf
-          total = total + #leaf.body / width
-        end
-      end
-    end
-    if total > most then total = trim(fields, total) end
-    redis.call('HSET', key, 't', total)
-  end
+local counts = redis.call('HMGET', key, 't', 'a')
+local total, arrived = tonumber(counts[1]), tonumber(counts[2])
+local fields
+if total then total = total + kept else fields, total = all_leaves() end
+if cap_user > 0 and total > cap_user + math.floor(cap_user / 64) then
+  fields = fields or all_leaves()
+  total = trim(fields, total)
 end
-return reply
+if not arrived then -- a clock that no earlier tree of this user has shown
+  local time = redis.call('TIME')
+  arrived = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+redis.call('HSET', key, 't', string.format('%.0f', total), 'a', string.format('%.0f', arrived + added))
+return answer(any_late or math.floor((arrived + added) / TAIL) > math.floor(arrived / TAIL))

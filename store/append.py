@@ -8,6 +8,9 @@ An append reads and writes the leaves it touches and no other; a late one moves 
 Caps: a leaf never holds more than the cap of a category, its oldest go. A user may exceed the cap by a
 64th of it, then the oldest of all leaves go down to the cap, whole seconds at a time; so the walk over
 all leaves is paid once in many events.
+
+States of users (`store/states.py`) follow behind: a user who is due, after a late behaviour or at every 32nd,
+is named in a stream that their keeper reads. A name that is lost costs time, never a wrong score.
 """
 
 from collections import defaultdict
@@ -22,6 +25,8 @@ from redis.exceptions import ResponseError
 from store import keys
 from store.behaviour_tree import NEWEST
 from store.codec import record_dtype
+
+DUE_KEPT = 100_000  # names in the stream, about
 
 SCRIPT = Path(__file__).with_suffix(".lua").read_text()
 
@@ -61,8 +66,9 @@ class Arrived:
 class Appender:
     """Appends to the trees of one data set."""
 
-    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS) -> None:
-        self._redis, self._data, self._caps = redis, data, caps
+    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS, ttl_s: int = 0) -> None:
+        """`ttl_s`: seconds that a user without events is kept, 0 = for ever."""
+        self._redis, self._data, self._caps, self._ttl_s = redis, data, caps, ttl_s
         self._dtype = record_dtype(cross_features)
         self._script = redis.register_script(SCRIPT)
 
@@ -70,7 +76,8 @@ class Appender:
         """Put behaviours in; for each, in order, whether it is new (False: it was there already).
 
         A call that failed can be sent again: what it had written is then there already. Cost: one round trip for
-        all users together (one more when the server has lost the script), and about 15 us of the server a behaviour.
+        all users together (one more when the server has lost the script, or a user is due for the states' keeper), and
+        about 15 us of the server a behaviour.
 
         Raises:
             UnreadableTree: a leaf is damaged or of another version; other users' behaviours may have been written.
@@ -86,16 +93,27 @@ class Appender:
         packed, width = records.tobytes(), self._dtype.itemsize
         pipeline = self._redis.pipeline(transaction=False)
         for user_id, places in of_user.items():
-            arguments: list[bytes | int] = [width - 8, NEWEST, self._caps.per_category, self._caps.per_user]
+            arguments: list[bytes | int] = [width - 8, NEWEST, self._caps.per_category, self._caps.per_user, self._ttl_s]
             for i in places:
                 arguments += [b"%d" % arrived[i].category, packed[i * width : (i + 1) * width]]
-            self._script(keys=[keys.tree(self._data, user_id)], args=arguments, client=pipeline)
-        new = [False] * len(arrived)
+            own = [keys.tree(self._data, user_id), keys.states(self._data, user_id)]
+            self._script(keys=own, args=arguments, client=pipeline)
+        new, due = [False] * len(arrived), []
         for (user_id, places), reply in zip(of_user.items(), pipeline.execute(raise_on_error=False), strict=True):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
                 raise UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable")
             if isinstance(reply, Exception):
                 raise reply
-            for i, put in zip(places, reply, strict=True):
-                new[i] = bool(put)
+            *put, states_due = reply
+            due += [user_id] * states_due
+            for i, one in zip(places, put, strict=True):
+                new[i] = bool(one)
+        self._tell(due)
         return new
+
+    def _tell(self, users: list[str]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id in users:
+            pipeline.xadd(keys.states_due(self._data), {"user_id": user_id}, maxlen=DUE_KEPT, approximate=True)
+        if users:
+            pipeline.execute()

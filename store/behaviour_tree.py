@@ -1,12 +1,13 @@
 """The user-behaviour tree: user -> category -> behaviours (SIM, 4.2), one HASH per user.
 
 Field = category row (decimal), value = packed behaviours, oldest first. The field `n` beside them
-holds the newest ones of all categories, so that a short history is one small read. A request's
-categories are one HMGET, a whole life is one HGETALL.
+holds the newest ones of all categories, so that a short history is one small read; `t` and `a` count. A
+request's categories are one HMGET, a whole life is one HGETALL.
 """
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -33,6 +34,13 @@ class Read:
 
     behaviours: Behaviours
     bad_records: int
+    arrived: int = 0  # the tree's arrivals clock; 0 = there is no tree, or it was not asked for
+    total: int = 0  # behaviours that the tree counts, likewise
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all behaviours of the user."""
+        return len(self.behaviours) == self.total
 
 
 class BehaviourTree:
@@ -70,19 +78,40 @@ class BehaviourTree:
         except BadRecord:
             life = self.read_life(user_id, before)  # holds what the list would have told
             return Read(life.behaviours, life.bad_records + 1)
-        return self.read_life(user_id, before) if too_few else self._decode(blobs, registry, before)
+        return self.read_life(user_id, before) if too_few else self._decode(blobs, registry.category_of, before)
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
         life = self._life(user_id)
-        for field in (keys.NEWEST_FIELD, keys.TOTAL_FIELD):
+        arrived, total = _number(life.get(keys.ARRIVED_FIELD)), _number(life.get(keys.TOTAL_FIELD))
+        for field in keys.OTHER_FIELDS:
             life.pop(field, None)
-        return self._decode(life, None, before)
+        read = self._decode(life, None, before)
+        return replace(read, arrived=arrived, total=total)
 
-    def read_snapshot(self, user_id: str, model: str) -> bytes | None:
-        """The packed snapshot of a user for a model, if there is one."""
-        blob = self._redis.hget(keys.states(self._data, user_id), model)
-        return blob if isinstance(blob, bytes) else None
+    def read_newest(self, user_id: str, snapshot_id: str, registry: Registry) -> tuple[Read, bytes | None]:
+        """The newest list, and the packed snapshot of the user if there is one. Cost: one round trip.
+
+        A list that cannot be read is one bad record and no behaviours.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.hget(keys.states(self._data, user_id), snapshot_id)  # first: a snapshot may be older than the tree, not newer
+        pipeline.hmget(keys.tree(self._data, user_id), keys.OTHER_FIELDS)
+        snapshot, values = pipeline.execute()
+        return self._newest(values, registry.category_of), snapshot
+
+    def read_newest_many(self, users: list[str]) -> list[Read]:
+        """The newest lists of users, without categories. Cost: one round trip."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id in users:
+            pipeline.hmget(keys.tree(self._data, user_id), keys.OTHER_FIELDS)
+        return [self._newest(values, np.zeros_like) for values in pipeline.execute()]
+
+    def _newest(self, values: list[bytes | None], category: Callable[[Rows], Rows]) -> Read:
+        """A read of `keys.OTHER_FIELDS`."""
+        newest, total, arrived = values
+        read = self._decode({keys.NEWEST_FIELD: newest} if newest else {}, category, None)
+        return replace(read, arrived=_number(arrived), total=_number(total))
 
     def write(self, user_id: str, behaviours: Behaviours) -> None:
         """Replace the tree of one user, atomically; snapshots of the old one go."""
@@ -119,10 +148,10 @@ class BehaviourTree:
                 reads.hgetall(keys.tree(self._data, user_id))
             pipeline.multi()
             for (user_id, behaviours), life in zip(users, reads.execute(), strict=True):
-                life.pop(keys.TOTAL_FIELD, None)
+                counted = life.pop(keys.TOTAL_FIELD, None) and life.pop(keys.ARRIVED_FIELD, None)
                 leaves = {field: value for field, value in life.items() if field != keys.NEWEST_FIELD}
                 both = Behaviours.concatenated(self._decode(leaves, None, None).behaviours, behaviours)
-                if len(both) and encode_tree(both) != life:
+                if len(both) and (encode_tree(both) != life or not counted):
                     self._replace(pipeline, user_id, both)
             try:
                 pipeline.execute()
@@ -134,7 +163,9 @@ class BehaviourTree:
         key = keys.tree(self._data, user_id)
         pipeline.delete(key, keys.states(self._data, user_id))  # snapshots were of the old tree
         if len(behaviours):
-            pipeline.hset(key, mapping=encode_tree(behaviours))  # type: ignore[arg-type]
+            arrived = time.time_ns() // 1000 + len(behaviours)  # a clock that no earlier tree of this user has shown
+            counts: Blobs = {keys.TOTAL_FIELD: b"%d" % len(behaviours), keys.ARRIVED_FIELD: b"%d" % arrived}
+            pipeline.hset(key, mapping=encode_tree(behaviours) | counts)  # type: ignore[arg-type]
 
     def _life(self, user_id: str) -> Blobs:
         life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]
@@ -148,19 +179,22 @@ class BehaviourTree:
         usable = len(ts) if before is None else int(np.count_nonzero(ts < before))
         return len(ts) >= NEWEST and usable < recent
 
-    def _decode(self, blobs: Blobs, registry: Registry | None, before: int | None) -> Read:
-        """One ordered sequence of everything in the blobs, each behaviour once; values that cannot be read are left out."""
+    def _decode(self, blobs: Blobs, category: Callable[[Rows], Rows] | None, before: int | None) -> Read:
+        """One ordered sequence of everything in the blobs, each behaviour once; values that cannot be read are left out.
+
+        `category`: of rows, where the newest list is among the blobs.
+        """
         fields = sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD)  # a category's own field wins
         if not fields:
             return Read(Behaviours.empty(self._cross_features), 0)
         bad_records = 0
         try:
-            parts = [self._together(fields, blobs, registry)]
+            parts = [self._together(fields, blobs, category)]
         except UNREADABLE:  # rare: find out which
             parts = []
             for field in fields:
                 try:
-                    parts.append(self._together([field], blobs, registry))
+                    parts.append(self._together([field], blobs, category))
                 except UNREADABLE:
                     bad_records += 1
         if not parts:
@@ -168,17 +202,22 @@ class BehaviourTree:
         behaviours = Behaviours.concatenated(*parts)
         return Read(behaviours if before is None else behaviours.select(behaviours.ts < before), bad_records)
 
-    def _together(self, fields: list[bytes], blobs: Blobs, registry: Registry | None) -> Behaviours:
+    def _together(self, fields: list[bytes], blobs: Blobs, category_of: Callable[[Rows], Rows] | None) -> Behaviours:
         """All values one behind another, the newest list last; one bad value refuses all."""
         row, ts, cross, counts = decode_many([blobs[field] for field in fields], self._cross_features)
         if self._buckets is not None and (cross >= self._buckets).any():
             raise BadRecord("a bucket that the schema does not have")
-        has_newest = registry is not None and fields[-1] == keys.NEWEST_FIELD
+        has_newest = category_of is not None and fields[-1] == keys.NEWEST_FIELD
         leaves = fields[:-1] if has_newest else fields
         category = np.repeat(np.array([int(field) for field in leaves], np.int32), counts[: len(leaves)])
-        if registry is not None and has_newest:
-            category = np.concatenate([category, registry.category_of(row[len(category) :])])
+        if category_of is not None and has_newest:
+            category = np.concatenate([category, category_of(row[len(category) :])])
         return Behaviours(row, category, ts, cross)
+
+
+def _number(value: bytes | None) -> int:
+    """A counter of the tree; one that is none counts as missing."""
+    return int(value) if value and value.isdigit() else 0
 
 
 def encode_tree(behaviours: Behaviours) -> Blobs:

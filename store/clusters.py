@@ -17,8 +17,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from store.schema import Schema
+from store.snapshot import Snapshot
 from store.types import Behaviours, Floats, Rows
 
+DAY_S = 86400
+REFRESH_S = 14 * DAY_S  # how often clusters are made anew (TWIN-V2, 4.1)
+APART = 1000  # newest behaviours at a refresh that stay one by one: what TWIN itself can search
 LARGEST = 20  # gamma
 GROUPS = 5  # M
 ITERATIONS = 10
@@ -43,6 +47,24 @@ def completion_of(schema: Schema) -> Completion | None:
         if feature.name == "completion":
             return Completion(j, feature.buckets)
     return None
+
+
+def refresh_before(now: int) -> int:
+    """The last refresh at or before `now`, both in Unix seconds: every 14th day of the clock."""
+    return now - now % REFRESH_S
+
+
+def clustered(life: Behaviours, refresh: int, item_vector: Floats, completion: Completion | None) -> Snapshot:
+    """The snapshot of a life that a refresh leaves: all but the newest `APART` behaviours before it as clusters.
+
+    Args:
+        life: of the user, in order, rows within item_vector.
+        refresh: Unix seconds.
+        item_vector, completion: as `clusters` has them.
+    """
+    before = int(np.searchsorted(life.ts, refresh))
+    older = life.select(slice(0, max(before - APART, 0)))
+    return Snapshot.of(older, clusters=clusters(older, item_vector, completion), refreshed=refresh)
 
 
 def clusters(behaviours: Behaviours, item_vector: Floats, completion: Completion | None) -> Behaviours:

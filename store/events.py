@@ -42,10 +42,11 @@ class Written:
 class EventWriter:
     """Writes the events of one data set."""
 
-    def __init__(self, redis: Redis, schema: Schema, registry_id: str, caps: Caps) -> None:
+    def __init__(self, redis: Redis, schema: Schema, registry_id: str, caps: Caps, ttl_s: int = 0) -> None:
+        """`ttl_s`: seconds that a user without events is kept, 0 = for ever."""
         self._redis, self._schema, self._registry_id = redis, schema, registry_id
         self._registry = StoredRegistry(redis, schema.data)
-        self._appender = Appender(redis, schema.data, len(schema.cross_features), caps)
+        self._appender = Appender(redis, schema.data, len(schema.cross_features), caps, ttl_s)
 
     def write(self, events: Sequence[Event]) -> Written:
         """Put events into their users' trees; when this returns every reader sees them. Sending a call again is safe.

@@ -4,6 +4,8 @@ A state is what a model keeps of a user instead of behaviours: a few arrays of f
 them and some behaviours, and gives them back as they are after those behaviours.
 """
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,17 +20,29 @@ AT_ONCE = 4096  # behaviours of one run, where the graph takes any number
 State = dict[str, NDArray[Any]]  # by name, each [1, ...]
 
 
-def fold(run: Callable[[GraphInputs], list[NDArray[Any]]], state: State, row: Rows, at_once: int | None) -> State:
+class OutOfTime(Exception):
+    """Folding took longer than it may."""
+
+
+def fold(
+    run: Callable[[GraphInputs], list[NDArray[Any]]], state: State, row: Rows, at_once: int | None, until: float = math.inf
+) -> State:  # fmt: skip
     """The state after the behaviours `row` int32 [L], oldest first.
 
     Args:
         run: the update graph, from its inputs by name to the arrays of the state, in their order.
         at_once: how many behaviours the graph takes; None = any number.
+        until: on the clock of perf_counter; looked at before every run.
 
     Cost: L / at_once runs of the graph.
+
+    Raises:
+        OutOfTime: not done by `until`.
     """
     step = at_once or AT_ONCE
     for first in range(0, len(row), step):
+        if time.perf_counter() > until:
+            raise OutOfTime
         folded = run({**state, "behaviour_row": row[None, None, first : first + step]})
         state = dict(zip(state, folded, strict=True))
     return state

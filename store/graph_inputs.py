@@ -91,7 +91,7 @@ def search_inputs(
     cross = cross_with_gap(searched, at)
     retrieved = search(candidates, searched, cross)
     if snapshot is not None:
-        retrieved = replace(retrieved, searched=len(behaviours))  # those that the snapshot stands for too
+        retrieved = replace(retrieved, searched=snapshot.folded + len(behaviours) - snapshot.covers)
     inputs = graph_inputs(candidates, searched, cross, retrieved, context) | recent_inputs(behaviours, at, recent)
     return searched, retrieved, inputs
 

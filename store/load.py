@@ -25,7 +25,6 @@ from store.types import Behaviours
 
 SCHEMA_FILE = "schema.json"
 REGISTRY_FILE = "registry.npz"
-SNAPSHOT_COLUMNS = ("user_id", "snapshot")
 BEHAVIOURS_FILE = "behaviours.parquet"  # user_id, row, ts, then one uint8 column per cross feature
 
 
@@ -127,35 +126,6 @@ def load(prepared: Prepared, redis: Redis, written: Callable[[int, int], None]) 
     StoredRegistry(redis, data).load(prepared.registry)
     tree = BehaviourTree(redis, data, len(prepared.schema.cross_features))
     tree.merge_many(prepared.users(), written)
-
-
-def load_snapshots(path: Path, data: str, redis: Redis, written: Callable[[int], None]) -> str:
-    """Bring the snapshots of one model into the store, in place of those it has; the model's name.
-
-    Whether a snapshot still stands for a user's behaviours is checked when it is read, so a load that
-    was cut off leaves nothing wrong. `written(users)` is called as they are acknowledged.
-
-    Raises:
-        NotPrepared: no file of snapshots, or of another data set.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            stated = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
-            if tuple(file.schema_arrow.names) != SNAPSHOT_COLUMNS or "model" not in stated:
-                raise NotPrepared(f"{path}: columns {', '.join(file.schema_arrow.names)}: no file of snapshots")
-            if stated["data"] != data:
-                raise NotPrepared(f"{path}: snapshots of data set {stated['data']}, not of {data}")
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                pipeline = redis.pipeline(transaction=False)
-                for user_id, snapshot in zip(table["user_id"].to_pylist(), table["snapshot"].to_pylist(), strict=True):
-                    pipeline.hset(keys.states(data, user_id), stated["model"], snapshot)
-                pipeline.execute()
-                written(table.num_rows)
-            model: str = stated["model"]
-            return model
-    except (OSError, pa.ArrowInvalid) as error:
-        raise NotPrepared(f"{path}: not readable as Parquet ({error})") from error
 
 
 class SchemaMismatch(ValueError):

@@ -4,13 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.data.dataset import Dataset
-from store.clusters import clusters, completion_of
+from store.clusters import clustered, completion_of, refresh_before
 from store.snapshot import Snapshot
 from store.types import Behaviours, Floats
-
-DAY_S = 86400
-REFRESH_DAYS = 14  # how often clusters are made anew (TWIN-V2, 4.1)
-APART = 1000  # newest behaviours at a refresh that stay one by one: what TWIN itself can search
 
 
 class History:
@@ -32,8 +28,8 @@ class History:
 class ClusteredHistory(History):
     """The oldest behaviours as clusters, the others one by one.
 
-    A refresh falls on every 14th day and clusters all but the newest 1,000 behaviours before it. The clusters
-    of a user at a refresh are made when they are first read, from one version of the item vectors.
+    What a refresh clusters is `store.clusters.clustered`. The clusters of a user at a refresh are made when they are
+    first read, from one version of the item vectors.
     """
 
     def __init__(self, dataset: Dataset, item_vector: Floats, newest: int | None) -> None:
@@ -44,17 +40,15 @@ class ClusteredHistory(History):
         self._made: dict[tuple[int, int], Snapshot] = {}
 
     def snapshot(self, user: int, at: int) -> Snapshot:
-        refresh = at - at % (REFRESH_DAYS * DAY_S)
+        refresh = refresh_before(at)
         if self.newest is not None:  # another window at every impression
-            behaviours = self.behaviours(user, at)
-            return self._cluster(behaviours.select(behaviours.ts < refresh))
+            return self._clustered(self.behaviours(user, at), refresh)
         if (user, refresh) not in self._made:
-            self._made[user, refresh] = self._cluster(self.dataset.history(user, refresh))
+            self._made[user, refresh] = self._clustered(self.dataset.history(user, refresh), refresh)
         return self._made[user, refresh]
 
-    def _cluster(self, before: Behaviours) -> Snapshot:
-        older = before.select(slice(0, max(len(before) - APART, 0)))
-        return Snapshot(len(older), clusters(older, self.item_vector, self.completion))
+    def _clustered(self, life: Behaviours, refresh: int) -> Snapshot:
+        return clustered(life, refresh, self.item_vector, self.completion)
 
 
 def occurrences(dataset: Dataset) -> list[NDArray[np.float32]]:

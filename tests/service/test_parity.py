@@ -183,7 +183,9 @@ def test_a_live_request_scores_as_the_same_one_replayed(compared, world, monkeyp
     now = int(world.dataset.ts.max()) + 3600
     monkeypatch.setattr(service.request.time, "time", lambda: now + 0.5)
     client = connect(world.store_url)
-    scorer = Scorer(Bundles(world.bundles, "", "", "cpu", 1, Metrics()), StoreReader(client, world.dataset.schema.data))
+    metrics = Metrics()
+    store = StoreReader(client, world.dataset.schema.data, metrics)
+    scorer = Scorer(Bundles(world.bundles, "", "", "cpu", 1, metrics), store)
     fields = {name: value for name, value in body.items() if name != "at"}
     live, replayed = (
         score(ScoreRequest.model_validate(request), scorer, StageTimer()) for request in (fields, fields | {"at": now})

@@ -6,7 +6,7 @@ import pytest
 
 from export.batches import search_request
 from export.bundle import torch_scores
-from export.data.histories import APART, ClusteredHistory
+from export.data.histories import ClusteredHistory
 from export.models import list_models
 from export.models.registry import model_type
 from export.models.stateful import StatefulModel
@@ -19,8 +19,9 @@ from service.pipeline import Scorer, score
 from service.request import ScoreRequest
 from store import keys
 from store.bundle import ITEM_VECTOR
+from store.clusters import APART
 from store.connection import connect
-from store.load import load_snapshots
+from store.load_snapshots import load_snapshots
 from store.search import SEARCHES
 from store.types import Candidates
 
@@ -35,7 +36,7 @@ USERS = 4
 @pytest.fixture(scope="module")
 def scorer(world):
     bundles = Bundles(world.bundles, "", "", "cpu", 1, Metrics())
-    return Scorer(bundles, StoreReader(connect(world.store_url, timeout_s=5), bundles.data))
+    return Scorer(bundles, StoreReader(connect(world.store_url, timeout_s=5), bundles.data, Metrics()))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,9 @@ def kept(request, world, users, tmp_path_factory):
     model, path = world.runs[name].model, tmp_path_factory.mktemp(name) / "snapshots.parquet"
     write_snapshots(dataset, name, model, item_tables(dataset.items, model), path, users)
     redis = connect(world.store_url)
-    assert load_snapshots(path, dataset.schema.data, redis, lambda users: None) == name
+    counts = []
+    assert load_snapshots(path, dataset.schema.data, redis, lambda *of: counts.append(of)) == name
+    assert counts == [(len(pq.read_table(path)), 0)]
     yield name, path
     for user_id in pq.read_table(path)["user_id"].to_pylist():
         redis.delete(keys.states(dataset.schema.data, user_id))
@@ -123,9 +126,8 @@ def test_a_snapshot_spares_the_folding(kept, world, scorer, longest):
     user_id = world.dataset.user_ids[longest[0]]
     redis = connect(world.store_url)
     life = world.dataset.history(longest[0], int(world.dataset.ts.max()) + 1)
-    snapshot = bundle.snapshots.decode(
-        redis.hget(keys.states(world.dataset.schema.data, user_id), name), life, bundle.registry.category_of
-    )
+    blob = redis.hget(keys.states(world.dataset.schema.data, user_id), bundle.manifest.snapshot_id)
+    snapshot = bundle.snapshots.decode(blob, bundle.registry.category_of)
     assert len(snapshot.and_newer(life)) < len(life) - 100
 
 
@@ -136,10 +138,11 @@ def test_a_request_of_the_past_does_not_use_it(kept, world, scorer, longest):
         at = int(world.dataset.ts[start + 50])  # long before the newest behaviour that is folded
         with_it = ask(scorer, world, name, user, at=at)
         redis, key = connect(world.store_url), keys.states(world.dataset.schema.data, world.dataset.user_ids[user])
-        taken = redis.hget(key, name)
-        redis.hdel(key, name)
+        field = scorer.bundles.get(name).bundle.manifest.snapshot_id
+        taken = redis.hget(key, field)
+        redis.hdel(key, field)
         without = ask(scorer, world, name, user, at=at)
-        redis.hset(key, name, taken)
+        redis.hset(key, field, taken)
         assert (with_it.scores == without.scores).all()
 
 
@@ -147,14 +150,15 @@ def test_a_damaged_one_is_left_out_and_said(kept, world, scorer, longest):
     name, _ = kept
     user = longest[1]
     redis, key = connect(world.store_url), keys.states(world.dataset.schema.data, world.dataset.user_ids[user])
-    taken = redis.hget(key, name)
+    field = scorer.bundles.get(name).bundle.manifest.snapshot_id
+    taken = redis.hget(key, field)
     try:
-        redis.hset(key, name, taken[:-5] + b"\0\1\2\3\4")
+        redis.hset(key, field, taken[:-5] + b"\0\1\2\3\4")
         answer = ask(scorer, world, name, user)
         assert answer.degraded == ["bad_record"]
         assert np.isfinite(answer.scores).all()
-        redis.hset(key, name, taken[:8] + bytes(8) + taken[16:])  # of other parameters, its checksum wrong too
+        redis.hset(key, field, taken[:8] + bytes(8) + taken[16:])  # of other parameters, its checksum wrong too
         assert ask(scorer, world, name, user).degraded == ["bad_record"]
     finally:
-        redis.hset(key, name, taken)
+        redis.hset(key, field, taken)
     assert ask(scorer, world, name, user).degraded == []

@@ -48,7 +48,7 @@ def spoil(redis, tree_key, field, blob=b"\xb1\x01 not a record"):
 
 def test_a_life_is_one_hash_of_categories_and_the_newest_list(redis, data_name, tree):
     tree.write("u", behaviours_of(*SMALL))
-    assert sorted(redis.hgetall(keys.tree(data_name, "u"))) == [b"2", b"3", b"n"]
+    assert sorted(redis.hgetall(keys.tree(data_name, "u"))) == [b"2", b"3", b"a", b"n", b"t"]
 
 
 def test_a_category_holds_its_behaviours_oldest_first():

@@ -109,7 +109,8 @@ def test_two_runs_give_the_same_clusters():
 @pytest.mark.parametrize("older", [0, 30, 50])
 def test_newer_behaviours_follow_as_clusters_of_one(older):
     whole = life(np.random.default_rng(6).integers(0, ITEMS, 50))
-    made = Snapshot(older, clusters(whole.select(slice(0, older)), VECTORS, None))
+    oldest = whole.select(slice(0, older))
+    made = Snapshot.of(oldest, clusters=clusters(oldest, VECTORS, None))
     joined = made.and_newer(whole)
     tail = len(joined) - len(made.clusters)
     assert tail == 50 - older

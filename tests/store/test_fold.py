@@ -1,9 +1,11 @@
 """Folding behaviours into a state, whatever the graph is."""
 
+import time
+
 import numpy as np
 import pytest
 
-from store.fold import AT_ONCE, fold, initial_state
+from store.fold import AT_ONCE, OutOfTime, fold, initial_state
 
 
 class Graph:
@@ -40,3 +42,9 @@ def test_a_very_long_life_takes_several_runs():
 def test_the_empty_state_is_what_the_tables_say():
     state = initial_state({"initial_memory": np.ones((2, 3), np.float32), "item_vector": np.zeros(1)}, ["memory"])
     assert {name: value.shape for name, value in state.items()} == {"memory": (1, 2, 3)}
+
+
+def test_folding_ends_in_time():
+    with pytest.raises(OutOfTime):
+        fold(Graph(), EMPTY, np.zeros(3, np.int32), 1, until=time.perf_counter() - 1)
+    assert fold(Graph(), EMPTY, np.zeros(3, np.int32), 1, until=time.perf_counter() + 60)["count"] == 3

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-import export.data.histories as histories
-from export.data.histories import DAY_S, REFRESH_DAYS, ClusteredHistory, History, occurrences
+import store.clusters
+from export.data.histories import ClusteredHistory, History, occurrences
 from export.data.prepare import prepare
+from store.clusters import DAY_S, REFRESH_S
 from tests.export.data.own import write
 
 
@@ -18,7 +19,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture
 def clustered(shop, monkeypatch):
-    monkeypatch.setattr(histories, "APART", 10)
+    monkeypatch.setattr(store.clusters, "APART", 10)
     vectors = np.random.default_rng(0).standard_normal((shop.registry.item_rows, 8)).astype(np.float32)
     return ClusteredHistory(shop, vectors, None)
 
@@ -37,7 +38,7 @@ def test_a_history_is_cut_to_its_newest(shop):
 
 def test_all_but_the_newest_before_the_last_refresh_are_clustered(shop, clustered):
     at = end_of(shop, 0)
-    refresh = at - at % (REFRESH_DAYS * DAY_S)
+    refresh = at - at % REFRESH_S
     before = int((shop.history(0, at).ts < refresh).sum())
     snapshot = clustered.snapshot(0, at)
     assert snapshot.folded == before - 10 > 10
@@ -48,7 +49,7 @@ def test_all_but_the_newest_before_the_last_refresh_are_clustered(shop, clustere
 
 
 def test_clusters_of_a_refresh_serve_all_requests_until_the_next(shop, clustered):
-    refresh = end_of(shop, 0) // (REFRESH_DAYS * DAY_S) * (REFRESH_DAYS * DAY_S)
+    refresh = end_of(shop, 0) // REFRESH_S * REFRESH_S
     assert clustered.snapshot(0, refresh) is clustered.snapshot(0, refresh + 5 * DAY_S)
     assert clustered.snapshot(0, refresh - 1) is not clustered.snapshot(0, refresh)
 

@@ -1,0 +1,158 @@
+"""Keeps users' states close behind their trees: python -m service keep.
+
+Whoever appends events names the users who are due (`store/append.py`); a keeper takes the names, folds what
+came after a user's snapshot into it, or makes it again from the tree where it no longer agrees, and puts it
+back if the tree did not change meanwhile. Keepers share the names among them; one that is killed leaves its
+names to the others. Scores never depend on a keeper: without one the tails grow, and requests fold them.
+
+A new version of a model has snapshots of its own, beside the old ones. `--all` makes them for every user
+before a scorer switches to it; `--drop` removes those of parameters that no bundle here has.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from service.bundles import LoadedBundle
+from store import keys
+from store.behaviour_tree import BehaviourTree
+from store.bundle import ITEM_VECTOR
+from store.clusters import clustered, completion_of, refresh_before
+from store.connection import text
+from store.snapshot import Snapshot
+from store.states import StateRead, UserStates
+
+log = logging.getLogger("longtrail")
+
+GROUP = "keepers"
+TAIL = 32  # behaviours after a snapshot that are left to the request; half of what a tail may be
+SHORT = 64  # a life that is shorter needs no snapshot
+TRIES = 3  # to put a snapshot beside a tree that is being appended to
+NAMES_AT_ONCE = 100
+LEFT_AFTER_MS = 60_000  # names that a keeper took and did not finish go to another
+
+Did = Literal["left", "folded", "made", "changing"]
+
+
+class ModelStates:
+    """The states of one bundle's users."""
+
+    def __init__(self, loaded: LoadedBundle, redis: Redis) -> None:
+        bundle = loaded.bundle
+        schema = bundle.manifest.schema_
+        if bundle.snapshots is None:
+            raise ValueError(f"{bundle.name} keeps nothing of its users")
+        self.name, self._bundle, self._graph = bundle.name, bundle, loaded.graph
+        self._tree = BehaviourTree(
+            redis, schema.data, len(schema.cross_features), [feature.buckets for feature in schema.cross_features]
+        )
+        self._states = UserStates(redis, schema.data, self._tree, bundle.snapshots, bundle.registry)
+        self._completion = completion_of(schema)
+
+    def keep(self, user_id: str, now: int) -> Did:
+        """Bring one user's snapshot up to the tree.
+
+        Returns:
+            `left`: it is near enough, or the life is too short to need one; `folded`: the tail was added; `made`: from
+            the whole tree; `changing`: the tree changed as often as it was read, somebody will be due again.
+
+        Cost: one round trip where nothing is to do, two or three else, and the folding.
+
+        Raises:
+            redis.exceptions.RedisError: the store failed.
+        """
+        for _ in range(TRIES):
+            read = self._states.read(user_id, recent=0)
+            if read.tail < (SHORT if read.how == "short" else TAIL) and read.how in ("tail", "short"):
+                return "left"
+            made, did = self._of_clusters(user_id, read, now) if not self._bundle.manifest.state else self._of_state(read)
+            if made is None:
+                return "left"
+            if self._states.put(user_id, made):
+                return did
+        return "changing"
+
+    def _of_state(self, read: StateRead) -> tuple[Snapshot | None, Did]:
+        """The tail folded into the state there is, or all into the empty one."""
+        before = read.snapshot or Snapshot.of(read.behaviours.select(slice(0)))
+        tail = read.behaviours.select(slice(before.covers, None))
+        state = self._graph.fold(before.state or None, self._bundle.registry.known(tail.row))
+        if not len(read.behaviours):
+            return None, "left"
+        return before.grown(read.behaviours, read.arrived, state=state), "folded" if read.snapshot else "made"
+
+    def _of_clusters(self, user_id: str, read: StateRead, now: int) -> tuple[Snapshot | None, Did]:
+        """The tail one by one beside the clusters there are; all anew where a refresh has fallen since."""
+        refresh, snapshot = refresh_before(now), read.snapshot
+        tail = read.behaviours.ts[snapshot.covers :] if snapshot is not None else read.behaviours.ts
+        if snapshot is not None and snapshot.refreshed == refresh and (tail >= refresh).all():
+            return snapshot.grown(read.behaviours, read.arrived, clusters=snapshot.and_newer(read.behaviours)), "folded"
+        life, arrived = read.behaviours, read.arrived
+        if read.how == "tail":
+            whole = self._tree.read_life(user_id)
+            life, arrived = whole.behaviours, whole.arrived
+        known = replace(life, row=self._bundle.registry.known(life.row))
+        snapshot = clustered(known, refresh, self._bundle.tables[ITEM_VECTOR], self._completion)
+        if not snapshot.folded:
+            return None, "left"  # too short a life to have clusters
+        return snapshot.grown(life, arrived, clusters=snapshot.and_newer(life)), "made"
+
+
+class Keeper:
+    """Keeps the states of every model that has such."""
+
+    def __init__(self, loaded: list[LoadedBundle], redis: Redis, data: str) -> None:
+        self._redis, self._data = redis, data
+        self.models = [ModelStates(one, redis) for one in loaded if one.bundle.snapshots is not None]
+        self._ids = {one.bundle.snapshots.snapshot_id for one in loaded if one.bundle.snapshots is not None}
+        self.did: Counter[str] = Counter()
+
+    def keep(self, user_id: str) -> None:
+        """Bring one user's snapshots up to the tree, of all models."""
+        now = int(time.time())
+        for model in self.models:
+            self.did[f"{model.name} {model.keep(user_id, now)}"] += 1
+
+    def take_names(self, name: str, wait_ms: int) -> int:
+        """Do the users who are due, as keeper `name`; how many. Waits for the first one up to `wait_ms`.
+
+        Raises:
+            redis.exceptions.RedisError: the store failed; what was not finished comes again.
+        """
+        stream = keys.states_due(self._data)
+        try:
+            self._redis.xgroup_create(stream, GROUP, "0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        left: Any = self._redis.xautoclaim(stream, GROUP, name, LEFT_AFTER_MS, count=NAMES_AT_ONCE)[1]
+        if not left:
+            taken: Any = self._redis.xreadgroup(GROUP, name, {stream: ">"}, NAMES_AT_ONCE, block=wait_ms)
+            left = [entry for _, entries in taken or () for entry in entries]
+        for user_id in dict.fromkeys(text(fields[b"user_id"]) for _, fields in left if fields and b"user_id" in fields):
+            self.keep(user_id)
+        if left:
+            self._redis.xack(stream, GROUP, *[entry for entry, _ in left])
+        return len(left)
+
+    def keep_all(self, users: Iterator[str], done: Callable[[], None]) -> None:
+        """Bring the snapshots of all users up to their trees; `done` is called after each."""
+        for user_id in users:
+            self.keep(user_id)
+            done()
+
+    def drop_others(self, users: Iterator[str], done: Callable[[], None]) -> int:
+        """Remove users' snapshots of parameters that no bundle here has; how many."""
+        dropped = 0
+        for user_id in users:
+            key = keys.states(self._data, user_id)
+            if others := [field for field in self._redis.hkeys(key) if text(field) not in self._ids]:
+                dropped += self._redis.hdel(key, *others)
+            done()
+        return dropped

@@ -1,0 +1,267 @@
+"""Keepers: after any stream of events a user's state is that of a rebuild, and a request needs no more than a tail."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import service.keeper
+import store.clusters
+from service.behaviours import StoreReader
+from service.bundles import Bundles
+from service.keeper import Keeper, ModelStates
+from service.metrics import Metrics, StageTimer
+from service.pipeline import Scorer, score
+from service.request import ScoreRequest
+from store import keys
+from store.append import Appender, Arrived, Caps
+from store.behaviour_tree import BehaviourTree
+from store.clusters import REFRESH_S
+from store.connection import connect
+from store.snapshot import read_header
+from tests.service.test_snapshots import KEEPING
+
+USER = "kept {1}"
+FIRST_TS = 100 * REFRESH_S - 50  # events fall before and after a refresh
+CLUSTERED = "twin_v2"
+
+
+class Kept:
+    """One user of one model: events in, the state out."""
+
+    def __init__(self, world, name):
+        self.redis = connect(world.store_url, timeout_s=5)
+        bundles, self.metrics = Bundles(world.bundles, "", name, "cpu", 1, Metrics()), Metrics()
+        self.loaded, self.registry, self.data = bundles.get(name), world.dataset.registry, bundles.data
+        self.features = len(world.dataset.schema.cross_features)
+        self.scorer = Scorer(bundles, StoreReader(self.redis, self.data, self.metrics))
+        self.states = ModelStates(self.loaded, self.redis)
+        self.tree = BehaviourTree(self.redis, self.data, self.features)
+        self.field = self.loaded.bundle.manifest.snapshot_id
+        self.name = name
+
+    def append(self, *events, caps=None, ttl_s=0):
+        """Events as (item number, ts)."""
+        rows = [2 + item for item, _ in events]
+        arrived = [
+            Arrived(USER, row, int(self.registry.category[row]), ts, bytes(self.features))
+            for row, (_, ts) in zip(rows, events, strict=True)
+        ]
+        return Appender(self.redis, self.data, self.features, caps or Caps(), ttl_s).append(arrived)
+
+    def keep(self, now=FIRST_TS + 100):
+        return self.states.keep(USER, now)
+
+    def stored(self):
+        return self.redis.hget(keys.states(self.data, USER), self.field)
+
+    def forget(self):
+        self.redis.delete(keys.states(self.data, USER))
+
+    def score(self, **body):
+        ask = {"user_id": USER, "item_ids": self.registry.ids[100:120], "model": self.name, **body}
+        return score(ScoreRequest.model_validate(ask), self.scorer, StageTimer())
+
+    def hows(self):
+        counted = self.metrics.states.collect()[0].samples
+        return {sample.labels["how"]: sample.value for sample in counted if sample.name.endswith("_total")}
+
+    def delete(self):
+        self.tree.delete(USER)
+
+
+@pytest.fixture(params=KEEPING)
+def kept(request, world, monkeypatch):
+    """A model that keeps something of its users, with limits so near that short streams reach them."""
+    monkeypatch.setattr(service.keeper, "TAIL", 1)
+    monkeypatch.setattr(service.keeper, "SHORT", 1)
+    monkeypatch.setattr(store.clusters, "APART", 4)
+    kept = Kept(world, request.param)
+    kept.delete()
+    yield kept
+    kept.delete()
+    kept.redis.delete(keys.states_due(kept.data))
+
+
+def same_state(blob, other):
+    """Equal but for the last digits of sums."""
+    assert read_header(blob) == read_header(other)
+    body, rebuilt = (np.frombuffer(packed[48 : len(packed) // 4 * 4], np.float32) for packed in (blob, other))
+    np.testing.assert_allclose(body, rebuilt, rtol=1e-5, atol=1e-6)
+
+
+_event = st.tuples(st.integers(0, 60), st.integers(FIRST_TS, FIRST_TS + 99))
+_calls = st.lists(st.tuples(st.lists(_event, min_size=1, max_size=12), st.booleans()), min_size=1, max_size=6)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=_calls)
+def test_after_any_stream_the_state_is_that_of_a_rebuild(kept, calls):
+    """Late, double, interleaved with keepers, before and after a refresh."""
+    kept.delete()
+    for events, keeping in calls:
+        kept.append(*events)
+        if keeping:
+            kept.keep(now=max(ts for _, ts in events) + 1)
+    now = FIRST_TS + 100
+    kept.keep(now)
+    followed, with_it = kept.stored(), kept.score(at=now)
+    kept.forget()
+    kept.keep(now)
+    rebuilt = kept.stored()
+    if rebuilt is None:  # too few to have clusters
+        assert followed is None
+    elif kept.name == CLUSTERED:
+        assert followed == rebuilt
+    else:
+        same_state(followed, rebuilt)
+    assert with_it.behaviours == len(kept.tree.read_life(USER).behaviours)
+    if kept.name != CLUSTERED:  # there no snapshot means no clusters
+        kept.forget()
+        assert np.abs(kept.score(at=now).scores - with_it.scores).max() <= 1e-5
+
+
+def in_order(count, first=0):
+    return [(i % 50, FIRST_TS + first + i) for i in range(count)]
+
+
+def test_a_request_reads_the_tail_and_not_the_life(kept):
+    kept.append(*in_order(150))
+    assert kept.keep() == "made"
+    kept.append(*in_order(5, first=150))
+    answer = kept.score()
+    assert (kept.hows(), answer.behaviours, answer.degraded) == ({"tail": 1.0}, 155, [])
+    kept.append((3, FIRST_TS))  # late
+    assert kept.score().behaviours == 156
+    assert kept.hows()["late"] == 1
+    assert kept.keep() == "made"
+    kept.score()
+    assert kept.hows() == {"tail": 2.0, "late": 1.0}
+
+
+def test_a_tail_longer_than_the_newest_list_is_folded_all_the_same(kept):
+    kept.append(*in_order(150))
+    kept.keep()
+    kept.append(*in_order(130, first=150))
+    with_it = kept.score(at=FIRST_TS + 400)
+    assert (kept.hows(), with_it.behaviours) == ({"long": 1.0}, 280)
+    kept.keep(now=FIRST_TS + 400)
+    assert np.abs(kept.score(at=FIRST_TS + 400).scores - with_it.scores).max() <= (1e-5 if kept.name != CLUSTERED else 1)
+    assert kept.hows()["tail"] == 1
+
+
+def test_scores_of_the_tail_are_those_of_the_whole_life(kept):
+    kept.append(*in_order(150))
+    kept.keep()
+    kept.append(*in_order(7, first=150))
+    with_tail = kept.score(at=FIRST_TS + 200)
+    kept.keep()
+    folded = kept.score(at=FIRST_TS + 200)
+    assert np.abs(with_tail.scores - folded.scores).max() <= 1e-5
+
+
+def test_nothing_is_put_beside_a_tree_that_changed_meanwhile(kept, monkeypatch):
+    kept.append(*in_order(20))
+    read, events = kept.states._states.read, iter(range(20, 30))
+    monkeypatch.setattr(kept.states._states, "read", lambda *a, **k: (read(*a, **k), kept.append(*in_order(1, next(events))))[0])
+    assert kept.keep() == "changing"
+    assert kept.stored() is None
+
+
+def test_a_user_who_was_removed_meanwhile_leaves_no_state(kept, monkeypatch):
+    kept.append(*in_order(20))
+    read = kept.states._states.read
+
+    def and_another(*arguments, **named):
+        found = read(*arguments, **named)
+        kept.delete()
+        kept.append(*in_order(20))  # the same events: only the tree's clock tells the two users apart
+        return found
+
+    monkeypatch.setattr(kept.states._states, "read", and_another)
+    assert kept.keep() == "changing"
+    assert kept.stored() is None
+
+
+def test_above_the_caps_the_state_holds_what_the_tree_has_dropped(kept):
+    caps = Caps(per_category=100)
+    kept.append(*[(0, FIRST_TS + i) for i in range(90)], caps=caps)
+    kept.keep()
+    kept.append(*[(0, FIRST_TS + 90 + i) for i in range(30)], caps=caps)
+    assert len(kept.tree.read_life(USER).behaviours) == 100
+    if kept.name == CLUSTERED:
+        return
+    assert kept.score().behaviours == 120
+    assert kept.hows() == {"tail": 1.0}
+
+
+def test_a_state_lives_as_long_as_its_user(kept):
+    kept.append(*in_order(20), ttl_s=1000)
+    kept.keep()
+    state, tree = (kept.redis.ttl(name(kept.data, USER)) for name in (keys.states, keys.tree))
+    assert 0 < state <= tree <= 1000
+    kept.append(*in_order(1, first=20), ttl_s=5000)
+    assert all(kept.redis.ttl(name(kept.data, USER)) > 4000 for name in (keys.states, keys.tree))
+
+
+def test_folding_that_takes_too_long_is_left_out_and_said(kept, monkeypatch):
+    if kept.name == CLUSTERED:
+        pytest.skip("nothing is folded")
+    kept.append(*in_order(150))
+    timer = StageTimer()
+    monkeypatch.setattr(timer, "enter", lambda stage: None)  # or the request would end before
+    timer.deadline = time.perf_counter() - 1
+    ask = {"user_id": USER, "item_ids": kept.registry.ids[100:120], "model": kept.name}
+    answer = score(ScoreRequest.model_validate(ask), kept.scorer, timer)
+    assert answer.degraded == ["state_missing"]
+    assert np.isfinite(answer.scores).all()
+
+
+# Who is due
+
+
+def test_every_32nd_event_and_every_late_one_names_the_user(kept):
+    due = keys.states_due(kept.data)
+    kept.redis.delete(due)
+    kept.append(*in_order(40))
+    assert kept.redis.xlen(due) == 1
+    kept.append((7, FIRST_TS - 1))
+    assert [fields[b"user_id"].decode() for _, fields in kept.redis.xrange(due)] == [USER, USER]
+    kept.append((7, FIRST_TS - 1))  # a duplicate
+    assert kept.redis.xlen(due) == 2
+
+
+def test_keepers_share_the_names(kept):
+    kept.redis.delete(keys.states_due(kept.data))
+    keeper, other = (Keeper([kept.loaded], kept.redis, kept.data) for _ in range(2))
+    kept.append(*in_order(40))
+    assert (keeper.take_names("a", 1), other.take_names("b", 1)) == (1, 0)
+    assert kept.stored() is not None
+    assert keeper.did == {f"{kept.loaded.bundle.name} made": 1}
+
+
+def test_names_that_a_keeper_left_go_to_another(kept, monkeypatch):
+    kept.redis.delete(keys.states_due(kept.data))
+    keeper, other = (Keeper([kept.loaded], kept.redis, kept.data) for _ in range(2))
+    kept.append(*in_order(40))
+    monkeypatch.setattr(keeper, "keep", lambda user_id: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        keeper.take_names("a", 1)
+    assert other.take_names("b", 1) == 0
+    monkeypatch.setattr(service.keeper, "LEFT_AFTER_MS", 0)
+    assert other.take_names("b", 1) == 1
+    assert kept.stored() is not None
+
+
+def test_states_of_another_version_stand_beside_until_they_are_dropped(kept):
+    kept.append(*in_order(40))
+    key = keys.states(kept.data, USER)
+    kept.redis.hset(key, "f" * 16, b"of another version")
+    keeper = Keeper([kept.loaded], kept.redis, kept.data)
+    done = []
+    keeper.keep_all(iter([USER]), lambda: done.append(1))
+    assert set(kept.redis.hkeys(key)) == {b"f" * 16, kept.field.encode()}
+    assert keeper.drop_others(iter([USER]), lambda: done.append(1)) == 1
+    assert (kept.redis.hkeys(key), done) == ([kept.field.encode()], [1, 1])
