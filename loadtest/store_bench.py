@@ -9,10 +9,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,23 +19,17 @@ from rich.console import Console
 from rich.progress import track
 
 from export.report.machine import machine
+from loadtest.made_up import CROSS_FEATURES, DATA, USERS, made_up, median_ms
+from loadtest.states_bench import bench_states
 from store import keys
 from store.append import Appender, Arrived
-from store.behaviour_tree import BehaviourTree, encode_tree
+from store.behaviour_tree import BehaviourTree
 from store.codec import decode, encode
 from store.connection import connect
 from store.embedded import embedded_store
-from store.types import FIRST_KNOWN, Behaviours
+from store.types import FIRST_KNOWN
 
 RESULTS = Path("loadtest/results")
-DATA, CROSS_FEATURES, BUCKETS = "bench", 4, 16
-USERS = {  # behaviours, categories
-    "light": (50, 8),
-    "median": (400, 90),
-    "heavy": (5_000, 190),
-    "lifelong, 54,000": (54_000, 200),
-    "lifelong, 100,000": (100_000, 1_000),
-}
 LIMITS = {
     "median": 12,
     "heavy": 10,
@@ -45,7 +37,7 @@ LIMITS = {
     "lifelong, 100,000": 10,
 }  # + J, bytes a behaviour
 SETTINGS = {"ours": 65536, "default": 64}  # hash-max-listpack-value
-REPEATS = 30
+USER = "bytes"
 APPENDED = 20_000  # events of each append row
 LOADED = 2_000  # median users of the load row
 
@@ -70,6 +62,7 @@ def bench_store(results: Path = RESULTS) -> Path:
             "decode_ms": _decode(),
             "appends": [_append(redis, *work) for work in track(APPENDS, "appends", console=console)],
             "load": _load(redis),
+            "states": bench_states(redis),
         }
     results.mkdir(parents=True, exist_ok=True)
     (results / "store.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -77,25 +70,13 @@ def bench_store(results: Path = RESULTS) -> Path:
     return results / "store.md"
 
 
-def made_up(behaviours: int, categories: int, seed: int = 0) -> Behaviours:
-    """A user's life: every category occurs, some often; ten years."""
-    random = np.random.default_rng(seed)
-    share = 1 / np.arange(1, categories + 1)
-    category = np.concatenate([np.arange(categories), random.choice(categories, behaviours - categories, p=share / share.sum())])
-    row = category * 100 + random.integers(0, 100, behaviours) + FIRST_KNOWN
-    ts = 1_500_000_000 + np.sort(random.integers(0, 300_000_000, behaviours))
-    cross = random.integers(0, BUCKETS, (behaviours, CROSS_FEATURES)).astype(np.uint8)
-    return Behaviours.in_order(row.astype(np.int32), (category + FIRST_KNOWN).astype(np.int32), ts, cross)
-
-
 def _bytes(redis: Redis, name: str) -> dict[str, Any]:
     """What the server says a tree takes, newest list and its own bookkeeping included, under both settings."""
     life = made_up(*USERS[name])
-    key, row = keys.tree(DATA, name), {"user": name, "behaviours": len(life), "categories": USERS[name][1]}
+    key, row = keys.tree(DATA, USER), {"user": name, "behaviours": len(life), "categories": USERS[name][1]}
     for setting, value in SETTINGS.items():
         redis.config_set("hash-max-listpack-value", value)
-        redis.delete(key)
-        redis.hset(key, mapping=encode_tree(life))  # type: ignore[arg-type]
+        BehaviourTree(redis, DATA, CROSS_FEATURES).write(USER, life)
         whole = redis.memory_usage(key, samples=0)
         redis.hdel(key, keys.NEWEST_FIELD)
         tree = redis.memory_usage(key, samples=0)
@@ -115,16 +96,16 @@ def _read(redis: Redis, name: str) -> dict[str, Any]:
     key, some = keys.tree(DATA, name), [b"%d" % category for category in range(FIRST_KNOWN, FIRST_KNOWN + 50)]
     return {
         "user": name,
-        "life_ms": _ms(lambda: tree.read_life(name)),
-        "life_reply_ms": _ms(lambda: redis.hgetall(key)),
-        "50_categories_reply_ms": _ms(lambda: redis.hmget(key, some)),
+        "life_ms": median_ms(lambda: tree.read_life(name)),
+        "life_reply_ms": median_ms(lambda: redis.hgetall(key)),
+        "50_categories_reply_ms": median_ms(lambda: redis.hmget(key, some)),
     }
 
 
 def _decode() -> float:
     life = made_up(100_000, 1)
     blob = encode(life.row, life.ts, life.cross)
-    return _ms(lambda: decode(blob, CROSS_FEATURES))
+    return median_ms(lambda: decode(blob, CROSS_FEATURES))
 
 
 APPENDS = [  # what, user, events a call, late
@@ -177,15 +158,6 @@ def _load(redis: Redis) -> dict[str, Any]:
     return {"users": LOADED, "behaviours": LOADED * len(life), **rates}
 
 
-def _ms(call: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return round(1000 * median(times), 3)
-
-
 def _page(content: dict[str, Any]) -> str:
     """The tables as Markdown."""
     parts = [
@@ -201,6 +173,10 @@ def _page(content: dict[str, Any]) -> str:
         _table(content["appends"]),
         "## Load\n\nTrees of median users into an empty store, then the same again. One process.\n",
         _table([content["load"]]),
+        "## States\n\nBytes of a user's snapshot beside the tree, and a read of it with the newest list beside a read of the "
+        "whole life, decoded, medians in ms. A keeper leaves 32 behaviours after the snapshot. dsin cuts its sessions from "
+        "the newest list when a request comes: it keeps nothing.\n",
+        _table(content["states"]),
     ]
     return "\n".join(parts)
 

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 
+from loadtest import made_up as made_up_users
 from loadtest import store_bench
-from loadtest.store_bench import USERS, bench_store, made_up
+from loadtest.made_up import USERS, made_up
+from loadtest.store_bench import bench_store
 
 
 def test_a_made_up_user_has_the_stated_size_and_every_category():
@@ -17,14 +19,15 @@ def test_a_made_up_user_has_the_stated_size_and_every_category():
 
 
 def test_all_tables_are_written(tmp_path, monkeypatch):
-    for name, small in (("APPENDED", 40), ("LOADED", 20), ("REPEATS", 1)):
-        monkeypatch.setattr(store_bench, name, small)
+    for where, name, small in ((store_bench, "APPENDED", 40), (store_bench, "LOADED", 20), (made_up_users, "REPEATS", 1)):
+        monkeypatch.setattr(where, name, small)
     page = bench_store(tmp_path).read_text()
     content = json.loads((tmp_path / "store.json").read_text())
     assert [row["user"] for row in content["bytes"]] == list(USERS)
     assert [row["behaviours"] for row in content["bytes"]] == [size for size, _ in USERS.values()]
     assert all(row["ours_tree_bytes"] >= 12 * row["behaviours"] for row in content["bytes"])
     assert all(row["new"] == 40 for row in content["appends"])
+    assert [row["model"] for row in content["states"]] == ["sdim", "mimn", "twin_v2"] * len(USERS)
     assert {"machine", "commit", "server", "load_before"} <= set(content)
-    assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load"))
+    assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load", "States"))
     assert "| median | 400 | 90 |" in page
