@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from export.models.contract import DataShape
-from export.models.registry import build
+from export.models.registry import build, list_models, model_type
 from export.models.stateful import StatefulModel
 from loadtest.made_up import BUCKETS, CROSS_FEATURES, DATA, USERS, made_up, median_ms
 from store import keys
@@ -17,10 +17,16 @@ from store.behaviour_tree import BehaviourTree
 from store.clusters import REFRESH_S, clustered
 from store.fold import initial_state
 from store.registry import Registry
+from store.search import SEARCHES
 from store.snapshot import Snapshot, SnapshotCodec
 from store.states import UserStates
 from store.types import Behaviours, Floats
 
+KEEPING = [
+    name
+    for name in list_models()
+    if issubclass(model_type(name), StatefulModel) or SEARCHES[model_type(name).search_name].clustered
+]
 TAIL = 32  # behaviours after the snapshot: what a keeper leaves
 DIM = 64
 MADE_BY = "0" * 16
@@ -30,7 +36,7 @@ console = Console(stderr=True)
 
 def bench_states(redis: Redis) -> list[dict[str, Any]]:
     """A row for each model that keeps a state and each kind of user."""
-    work = [(model, user) for user in USERS for model in ("sdim", "mimn", "twin_v2")]
+    work = [(model, user) for user in USERS for model in KEEPING]
     return [_state(redis, model, user) for model, user in track(work, "states", console=console)]
 
 
@@ -42,7 +48,7 @@ def _state(redis: Redis, model: str, user: str) -> dict[str, Any]:
     vectors = np.random.default_rng(0).standard_normal((registry.item_rows, DIM)).astype(np.float32)
     older = life.select(slice(0, max(len(life) - TAIL, 1)))
     row: dict[str, Any] = {"model": model, "user": user, "behaviours": len(life)}
-    if model == "twin_v2":
+    if SEARCHES[model_type(model).search_name].clustered:
         codec, snapshot = SnapshotCodec(MADE_BY, {}, CROSS_FEATURES), _clusters(older, vectors)
         if snapshot is None:
             return row | {"bytes": 0}

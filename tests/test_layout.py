@@ -50,8 +50,8 @@ def test_service_and_store_use_no_library_of_training(package):
         assert foreign <= THIRD_PARTY[package], path
 
 
-def test_only_the_loader_reads_parquet_in_the_store():
-    assert [path.name for path in modules("store") if "pyarrow" in imported(path)] == ["load.py"]
+def test_only_the_loaders_read_parquet_in_the_store():
+    assert sorted(path.name for path in modules("store") if "pyarrow" in imported(path)) == ["load.py", "load_snapshots.py"]
 
 
 def test_the_steps_of_the_request_path_are_files_in_the_order_of_the_pipeline():

@@ -164,3 +164,10 @@ def test_the_api_describes_the_body(client):
     item = schema["requestBody"]["content"]["application/json"]["schema"]["properties"]["events"]["items"]
     assert set(item["properties"]) == {"user_id", "item_id", "ts", "action", "category", "features"}
     assert {"202", "422", "503"} <= set(schema["responses"])
+
+
+def test_a_user_without_events_expires_where_the_setting_says_so(stored, store_url, redis):
+    with served(stored.bundles, store_url, model="din", user_ttl_s=1000) as (client, _):
+        assert send(client, NEW).status_code == 202
+    assert 990 < redis.ttl(keys.tree(stored.data, "u2")) <= 1000
+    assert redis.ttl(keys.tree(stored.data, USER)) == -1  # no event since
