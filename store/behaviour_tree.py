@@ -110,7 +110,7 @@ class BehaviourTree:
     def _newest(self, values: list[bytes | None], category: Callable[[Rows], Rows]) -> Read:
         """A read of `keys.OTHER_FIELDS`."""
         newest, total, arrived = values
-        read = self._decode({keys.NEWEST_FIELD: newest} if newest else {}, category, None)
+        read = self._decode({} if newest is None else {keys.NEWEST_FIELD: newest}, category, None)
         return replace(read, arrived=_number(arrived), total=_number(total))
 
     def write(self, user_id: str, behaviours: Behaviours) -> None:

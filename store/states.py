@@ -24,7 +24,6 @@ from store.types import Behaviours
 log = logging.getLogger("longtrail")
 
 How = Literal["tail", "short", "long", "late", "missing", "past"]
-HOW: tuple[How, ...] = ("tail", "short", "long", "late", "missing", "past")
 
 # KEYS: tree, states. ARGV: the arrivals clock that was read, snapshot_id, snapshot. 1 = put.
 PUT = """
@@ -77,7 +76,7 @@ class UserStates:
         newest, blob = self._tree.read_newest(user_id, self._codec.snapshot_id, self._registry)
         bad_records = newest.bad_records
         snapshot = None
-        if blob:
+        if blob is not None:
             try:
                 snapshot = self._codec.decode(blob, self._registry.category_of)
             except BadSnapshot as error:

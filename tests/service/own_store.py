@@ -15,8 +15,8 @@ from tests.world import free_port
 class OwnStore:
     """A Valkey server on a port of its own; what was written survives a kill, as in the embedded store."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, fsync: str = "always") -> None:
+        self._folder, self._port, self._fsync = folder, free_port(), fsync
         self._server: ValkeyServer | None = None
 
     @property
@@ -27,7 +27,7 @@ class OwnStore:
     def start(self) -> None:
         """Start it, unless it runs."""
         if self._server is None:
-            config = {"appendonly": "yes", "appendfsync": "always", "save": ""}
+            config = {"appendonly": "yes", "appendfsync": self._fsync, "save": ""}
             self._server = ValkeyServer(port=self._port, data_dir=self._folder, persist=True, config=config)
             self._server.start(timeout=60)
 
