@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from store import keys
+from store.append import DEFAULT_CAPS, Caps
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
@@ -31,28 +33,54 @@ Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its d
 Data = Annotated[str, typer.Option(help="The data set's name.", callback=check_data_name)]
 User = Annotated[str, typer.Argument(help="The user's id.", callback=canonical_id)]
 Snapshots = Annotated[list[Path] | None, typer.Option(help="Files of snapshots to load as well; may stand more than once.")]
+Elsewhere = Annotated[
+    str | None,
+    typer.Option(
+        help="Parquet of behaviours in place of the folder's own: a file, a folder, a glob, or a URL of an object store."
+    ),
+]
+Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster that runs the load; it must reach files and store.")]
+CategoryCap = Annotated[
+    int, typer.Option(envvar="CTR_TREE_CAP_PER_CATEGORY", help="Newest behaviours kept of a category; 0 = all.")
+]
+UserCap = Annotated[int, typer.Option(envvar="CTR_TREE_CAP_PER_USER", help="Newest behaviours kept of a user; 0 = all.")]
+Ttl = Annotated[int, typer.Option(min=0, help="Seconds after which a tree that is written goes; 0 = never.")]
 DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
 
 
 @app.command("load")
 def load_command(
     data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER,
-    snapshots: Snapshots = None,
+    behaviours: Elsewhere = None, ray: Ray = None, cap_per_category: CategoryCap = 0,
+    cap_per_user: UserCap = DEFAULT_CAPS.per_user, ttl_s: Ttl = 0, snapshots: Snapshots = None,
 ) -> None:  # fmt: skip
     """Load schema, item registry and every user's behaviours. Running it again changes nothing.
 
+    The Parquet files are checked first; nothing is written if a value is wrong. Then they are streamed in batches: memory does
+    not grow with the data, and a load that was killed is finished by running it again, which only compares what is there.
+
     What a tree has beside them, from events say, stays. Snapshots of users (what `python -m export precompute` leaves for
     sdim, mimn and twin_v2) are loaded after the trees; a tree that is changed loses those that were there.
+
+    From many files into a server of your own, on this machine's cores, or on a Ray cluster whose workers have this package:
+
+        python -m store load --data shop --behaviours 's3://shop/behaviours/*.parquet' --url redis://store:6379
+
+        python -m store load --data shop --behaviours /mnt/behaviours --url redis://store:6379 --ray ray://head:10001
     """
-    source = Prepared.open(prepared / data)
+    source = Prepared.open(prepared / data, with_behaviours=behaviours is None)
+    total = source.rows if behaviours is None else None
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
-        task = progress.add_task("load", total=source.rows)
-        load(source, connect(store_url), lambda _, rows: progress.advance(task, rows))
+        task = progress.add_task("load", total=total)
+        caps, started = Caps(cap_per_category, cap_per_user), time.perf_counter()
+        done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps, ttl_s)
+        seconds = time.perf_counter() - started
         for path in snapshots or []:
             task = progress.add_task(str(path), total=None)
             load_snapshots(path, data, connect(store_url), lambda users, task=task: progress.advance(task, users))  # type: ignore[misc]
-    console.print(f"{source.rows:,} behaviours of {data} are in the store")
+    console.print(f"{done.behaviours:,} behaviours of {data} are in the store, {done.changed:,} of them in new or changed trees")
+    console.print(f"{seconds:,.1f} s, {done.behaviours / seconds:,.0f} behaviours a second")
 
 
 @app.command()

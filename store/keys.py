@@ -9,7 +9,9 @@ import re
 _DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 NEWEST_FIELD = b"n"  # fields of a behaviour tree beside the categories (which are decimal numbers)
-TOTAL_FIELD = b"t"  # behaviours in all, in decimal; kept where the user's number is limited
+TOTAL_FIELD = b"t"  # behaviours in all, in decimal
+ARRIVED_FIELD = b"a"  # the arrivals clock: microseconds when the tree was made, and one more for each behaviour put in
+OTHER_FIELDS = (NEWEST_FIELD, TOTAL_FIELD, ARRIVED_FIELD)
 
 
 def check_data_name(name: str) -> str:
@@ -24,7 +26,7 @@ def check_data_name(name: str) -> str:
 
 
 def tree(data: str, user_id: str) -> str:
-    """HASH: category -> packed behaviours, `n` -> the newest ones, `t` -> how many there are."""
+    """HASH: category -> packed behaviours, `n` -> the newest ones, `t` -> how many, `a` -> the arrivals clock."""
     return f"{data}:tree:{{{_tag(user_id)}}}"
 
 
