@@ -24,6 +24,10 @@ BATCH = 131_072  # behaviours
 SETTINGS = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"}  # nothing is told to other hosts; the bar is ours
 
 
+class NoCluster(ValueError):
+    """A cluster was asked for, and cannot be."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What is loaded, and where to; it travels to the workers."""
@@ -55,6 +59,7 @@ def checked_job(job: Job, ray: str | None = None) -> Callable[[Callable[[Loaded]
 
     Raises:
         BadBehaviours: a file is missing or unreadable, or one of its values is wrong.
+        NoCluster: `ray` is not installed.
         redis.exceptions.RedisError: from the load, the store failed.
     """
     daft = _engine(ray)
@@ -98,6 +103,13 @@ def _engine(ray: str | None) -> Any:
     os.environ.update(SETTINGS)
     import daft
 
-    if ray is not None:
-        daft.set_runner_ray(ray, noop_if_initialized=True)
+    if ray is None:
+        daft.set_execution_config(scantask_max_parallel=os.cpu_count())  # files read at once; its own default takes memory
+    else:
+        try:
+            from ray import init
+        except ImportError:
+            raise NoCluster("a load on a Ray cluster needs the package ray: pip install 'longtrail[ray]'") from None
+        init(ray, runtime_env={"env_vars": SETTINGS}, log_to_driver=False, ignore_reinit_error=True)
+        daft.set_runner_ray(noop_if_initialized=True)
     return daft
