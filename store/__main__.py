@@ -2,7 +2,6 @@
 
 import signal
 import threading
-import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,14 +72,14 @@ def load_command(
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
         task = progress.add_task("load", total=total)
-        caps, started = Caps(cap_per_category, cap_per_user), time.perf_counter()
+        caps = Caps(cap_per_category, cap_per_user)
         done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps, ttl_s)
-        seconds = time.perf_counter() - started
         for path in snapshots or []:
             task = progress.add_task(str(path), total=None)
             load_snapshots(path, data, connect(store_url), lambda users, task=task: progress.advance(task, users))  # type: ignore[misc]
     console.print(f"{done.behaviours:,} behaviours of {data} are in the store, {done.changed:,} of them in new or changed trees")
-    console.print(f"{seconds:,.1f} s, {done.behaviours / seconds:,.0f} behaviours a second")
+    rate = done.behaviours / max(done.seconds, 1e-9)
+    console.print(f"{done.seconds:,.1f} s for the trees, {rate:,.0f} behaviours a second")
 
 
 @app.command()

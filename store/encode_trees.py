@@ -48,26 +48,21 @@ class Lives:
         return self.select(order[first])
 
     def capped(self, caps: Caps) -> "Lives":
-        """Without what the caps leave out; they are in order.
+        """The newest of each category and then of each user, no more than the caps; they are in order.
 
-        What one call of `append.lua` with all of them leaves: the newest of each category; then, of a user who has more
-        than a 64th too many, the newest ones that fit, whole seconds at a time.
+        Exactly so many, where an append lets a user have a 64th more and drops whole seconds: what a load in batches
+        leaves must not depend on the batches.
         """
         lives = self
         if caps.per_category and len(lives):
             order, starts = _by_category(lives)
-            sizes = np.diff([*starts, len(lives)])
-            from_end = np.repeat(starts + sizes, sizes) - np.arange(len(lives))  # 1 = the newest of its category
+            from_end = _from_end(starts, len(lives))
             if (from_end > caps.per_category).any():
                 lives = lives.select(np.sort(order[from_end <= caps.per_category]))
         if caps.per_user and len(lives):
-            starts = _starts(lives.user)
-            sizes = np.diff([*starts, len(lives)])
-            many = sizes > caps.per_user + caps.per_user // 64
-            if many.any():
-                last_gone = np.full(len(starts), -1, np.int64)
-                last_gone[many] = lives.ts[(starts + sizes - caps.per_user - 1)[many]]
-                lives = lives.select(lives.ts > np.repeat(last_gone, sizes))
+            from_end = _from_end(_starts(lives.user), len(lives))
+            if (from_end > caps.per_user).any():
+                lives = lives.select(from_end <= caps.per_user)
         return lives
 
 
@@ -109,8 +104,7 @@ def encode_trees(lives: Lives, users: int) -> EncodedTrees:
     fields = [b"%d" % category for category in grouped.category[starts].tolist()]
     totals = np.bincount(lives.user, minlength=users)
     ends = np.concatenate([[0], np.cumsum(np.bincount(grouped.user[starts], minlength=users))])
-    from_end = np.repeat(np.cumsum(totals), totals) - np.arange(len(lives))
-    last = lives.select(from_end <= NEWEST)
+    last = lives.select(_from_end(_starts(lives.user), len(lives)) <= NEWEST)
     with_any = iter(_values(last, _starts(last.user)))
     newest = [next(with_any) if total else b"" for total in totals.tolist()]
     return EncodedTrees(fields, values, ends.tolist(), newest, totals.tolist())
@@ -132,6 +126,12 @@ def _by_category(lives: Lives) -> tuple[Places, Places]:
 def _starts(key: Places) -> Places:
     """Where each run of equal keys begins."""
     return np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1])
+
+
+def _from_end(starts: Places, length: int) -> Places:
+    """For each place its distance from the end of its run, 1 = the last."""
+    ends = np.append(starts[1:], length)
+    return np.repeat(ends, ends - starts) - np.arange(length)
 
 
 def _values(lives: Lives, starts: Places) -> list[bytes]:

@@ -6,8 +6,9 @@ a user may stand in many of them: trees are joined. A few batches are in memory,
 """
 
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Loaded:
 
     behaviours: int
     changed: int  # of them, in trees that were made or changed; the others were there already
+    seconds: float = field(default=0.0, compare=False)
 
 
 def checked_job(job: Job, ray: str | None = None) -> Callable[[Callable[[Loaded], None]], Loaded]:
@@ -70,12 +72,12 @@ def checked_job(job: Job, ray: str | None = None) -> Callable[[Callable[[Loaded]
     changes = frame.select(worker.load(*(daft.col(name) for name in columns.names)).alias("changed"))
 
     def load(written: Callable[[Loaded], None]) -> Loaded:
-        behaviours = changed = 0
+        behaviours, changed, started = 0, 0, time.perf_counter()
         for batch in changes.to_arrow_iter():
             one = Loaded(batch.num_rows, batch.column(0).true_count)
             behaviours, changed = behaviours + one.behaviours, changed + one.changed
             written(one)
-        return Loaded(behaviours, changed)
+        return Loaded(behaviours, changed, time.perf_counter() - started)
 
     return load
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from store import keys
 from store.append import Caps
 from store.behaviour_tree import BehaviourTree
 from store.encode_trees import EncodedTrees, Lives, encode_trees
-from store.put_tree import ABSENT, SCRIPT, flat_of, put_arguments, put_keys
+from store.put_tree import ABSENT, ANY, SCRIPT, flat_of, put_arguments, put_keys
 from store.types import Behaviours, Blobs
 
 
@@ -55,7 +56,10 @@ class TreeLoader:
         while waiting:
             puts = []
             for user, life in zip(waiting, self._read([users[user] for user in waiting]), strict=True):
-                put = self._new(user, encoded) if not life else self._joined(user, life, encoded, lives)
+                if life:
+                    put = self._joined(user, life, encoded, lives)
+                else:
+                    put = self._new(user, ABSENT if life is not None else ANY, encoded)
                 if put is not None:
                     puts.append(put)
             done = self._write(users, puts)
@@ -63,9 +67,9 @@ class TreeLoader:
             waiting = [put.user for put, written in zip(puts, done, strict=True) if not written]
         return changed
 
-    def _new(self, user: int, encoded: EncodedTrees) -> _Put:
+    def _new(self, user: int, seen: bytes, encoded: EncodedTrees) -> _Put:
         total = encoded.totals[user]
-        return _Put(user, put_arguments(ABSENT, b"", total, total, self._ttl_s, (), encoded.flat(user)))
+        return _Put(user, put_arguments(seen, b"", total, total, self._ttl_s, (), encoded.flat(user)))
 
     def _joined(self, user: int, life: Blobs, encoded: EncodedTrees, lives: Lives) -> _Put | None:
         """What a tree needs to hold these behaviours as well; None = nothing."""
@@ -83,7 +87,7 @@ class TreeLoader:
         return _Put(user, put_arguments(seen, total, len(both), added, self._ttl_s, gone, flat_of(put)))
 
     def _both(self, held: Behaviours, user: int, lives: Lives) -> tuple[Lives, int]:
-        """What the tree shall hold, and how many of them it does not hold yet; caps take effect only when there are such."""
+        """What the tree shall hold, and how many of them it does not hold yet; without such it stays, whatever the caps."""
         first, last = np.searchsorted(lives.user, [user, user + 1])
         own = slice(first, last)
         mine = Behaviours(lives.row[own], lives.category[own], lives.ts[own], lives.cross[own])
@@ -91,11 +95,18 @@ class TreeLoader:
         added = int(np.count_nonzero(~np.isin(both.ts << 31 | both.row, held.ts << 31 | held.row)))
         return (both, added) if added else (_of_one(held), 0)
 
-    def _read(self, users: Sequence[str]) -> list[Blobs]:
+    def _read(self, users: Sequence[str]) -> list[Blobs | None]:
+        """Their trees, empty where there is none; None = something that is no tree."""
         pipeline = self._redis.pipeline(transaction=False)
         for user_id in users:
             pipeline.hgetall(keys.tree(self._data, user_id))
-        return pipeline.execute()
+        lives: list[Blobs | None] = []
+        for reply in pipeline.execute(raise_on_error=False):
+            foreign = isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+            if isinstance(reply, Exception) and not foreign:
+                raise reply
+            lives.append(None if foreign else reply)
+        return lives
 
     def _write(self, users: Sequence[str], puts: Sequence[_Put]) -> list[int]:
         """Call the script for each; 0 where the tree was another one by then."""

@@ -73,24 +73,20 @@ def test_lives_that_are_in_order_are_not_copied():
     assert lives.in_order() is lives
 
 
-@pytest.mark.parametrize(
-    ("length", "seconds", "caps"),
-    [
-        (1_300, 5_000, Caps(100, 0)),
-        (1_300, 5_000, Caps(0, 1_000)),
-        (1_300, 300, Caps(0, 1_000)),
-        (1_010, 5_000, Caps(0, 1_000)),
-        (1_500, 900, Caps(200, 1_000)),
-    ],
-)
-def test_caps_leave_what_one_append_of_all_leaves(redis, data_name, length, seconds, caps):
-    random = np.random.default_rng(length)
-    events = [(0, int(random.integers(2, 9)), int(random.integers(0, seconds)), i % 251, 0) for i in range(length)]
-    lives = lives_of([*events, (1, 2, 3, 0, 0)]).in_order().capped(caps)
-    encoded = encode_trees(lives, 2)
-    arrived = [Arrived("u", row, CATEGORY[row], ts, bytes(cross)) for _, row, ts, *cross in events]
-    Appender(redis, data_name, 2, caps).append(arrived)
+@pytest.mark.parametrize("caps", [Caps(100, 0), Caps(0, 1_000), Caps(200, 1_000)])
+@pytest.mark.parametrize("length", [1_300, 1_500])
+def test_caps_leave_what_one_append_of_all_leaves_where_no_second_is_shared(redis, data_name, length, caps):
+    rows = np.random.default_rng(length).integers(2, 9, length).tolist()
+    events = [(0, row, second, second % 251, 0) for second, row in enumerate(rows)]
+    encoded = encode_trees(lives_of([*events, (1, 2, 3, 0, 0)]).in_order().capped(caps), 2)
+    Appender(redis, data_name, 2, caps).append([Arrived("u", row, CATEGORY[row], ts, bytes(of)) for _, row, ts, *of in events])
     tree = {field: blob for field, blob in redis.hgetall(keys.tree(data_name, "u")).items() if field not in (b"t", b"a")}
     assert encoded.blobs(0) == tree
-    assert encoded.totals[0] < length or caps == Caps(0, 1_000)
+    assert encoded.totals[0] < length
     assert encoded.totals[1] == 1
+
+
+def test_the_cap_of_a_user_is_exact_within_a_second_too():
+    lives = lives_of([(0, 2 + i % 3, i // 3, 0, 0) for i in range(1_010)]).in_order().capped(Caps(0, 1_000))
+    assert list(zip(lives.ts[:2].tolist(), lives.row[:2].tolist(), strict=True)) == [(3, 3), (3, 4)]
+    assert len(lives) == 1_000

@@ -100,6 +100,12 @@ def test_a_value_that_cannot_be_read_is_replaced(load, fields, redis, data_name,
     assert all(fields()[name] == whole[name] for name in whole if name != b"a")
 
 
+def test_a_key_that_is_no_tree_is_replaced(load, fields, redis, data_name):
+    redis.set(keys.tree(data_name, "v"), "something else")
+    assert load({"u": SMALL, "v": SMALL}) == {"u": True, "v": True}
+    assert fields("v").items() >= encode_tree(behaviours_of(*SMALL)).items()
+
+
 @pytest.mark.parametrize("field", [b"2", b"n"])
 def test_a_value_that_is_missing_is_made_again(load, fields, redis, data_name, field):
     load({"u": SMALL})
@@ -123,6 +129,21 @@ def test_caps_keep_the_newest_and_a_second_load_changes_nothing(load, tree, fiel
     assert fields()[b"t"] == b"%d" % kept
     before = fields()
     assert load({"u": life}, caps) == {"u": False}
+    assert fields() == before
+
+
+@pytest.mark.parametrize("caps", [Caps(150, 0), Caps(0, 1_000), Caps(300, 1_000)])
+def test_the_batches_do_not_show_in_what_the_caps_leave(load, fields, tree, caps):
+    random = np.random.default_rng(2)
+    life = [(row, CATEGORY[row], second // 4, 1) for second, row in enumerate(random.integers(2, 10, 1_200).tolist())]
+    load({"u": life}, caps)
+    whole = {name: value for name, value in fields().items() if name != b"a"}
+    tree.delete("u")
+    for part in random.permutation(40).tolist():
+        load({"u": life[part::40]}, caps)
+    before = fields()
+    assert {name: value for name, value in before.items() if name != b"a"} == whole
+    assert not any(load({"u": life[part::40]}, caps)["u"] for part in range(40))
     assert fields() == before
 
 
