@@ -38,7 +38,7 @@ Elsewhere = Annotated[
         help="Parquet of behaviours in place of the folder's own: a file, a folder, a glob, or a URL of an object store."
     ),
 ]
-Ray = Annotated[str | None, typer.Option(help="Address of a Ray cluster that runs the load; it must reach files and store.")]
+Ray = Annotated[str | None, typer.Option(help="Ray cluster that runs the load: host:port, or auto on one of its nodes.")]
 CategoryCap = Annotated[
     int, typer.Option(envvar="CTR_TREE_CAP_PER_CATEGORY", help="Newest behaviours kept of a category; 0 = all.")
 ]
@@ -65,7 +65,7 @@ def load_command(
 
         python -m store load --data shop --behaviours 's3://shop/behaviours/*.parquet' --url redis://store:6379
 
-        python -m store load --data shop --behaviours /mnt/behaviours --url redis://store:6379 --ray ray://head:10001
+        python -m store load --data shop --behaviours /mnt/behaviours --url redis://store:6379 --ray auto
     """
     source = Prepared.open(prepared / data, with_behaviours=behaviours is None)
     total = source.rows if behaviours is None else None
