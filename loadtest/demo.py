@@ -25,7 +25,6 @@ from export.report.machine import cores, machine
 from loadtest.scorer_client import ScorerClient
 from loadtest.workload import make_workload, write_workload
 from store.bundle import read_manifest, versions
-from store.connection import connect
 from store.embedded import DEFAULT_FOLDER, embedded_store
 from store.load import Prepared, load
 
@@ -127,7 +126,7 @@ def _load(prepared: Prepared, url: str) -> None:
     columns = (TextColumn("   trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
         task = bars.add_task("trees", total=prepared.rows)
-        load(prepared, connect(url), lambda _, rows: bars.advance(task, rows))
+        load(prepared, url, lambda one: bars.advance(task, one.behaviours))
 
 
 @contextmanager

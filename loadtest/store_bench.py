@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from redis import Redis
 from rich.console import Console
 from rich.progress import track
 
 from export.report.machine import machine
-from loadtest.made_up import CROSS_FEATURES, DATA, USERS, made_up, median_ms
+from loadtest.made_up import BUCKETS, CROSS_FEATURES, DATA, USERS, made_up, median_ms
 from loadtest.states_bench import bench_states
 from store import keys
-from store.append import Appender, Arrived
+from store.append import Appender, Arrived, Caps
 from store.behaviour_tree import BehaviourTree
 from store.codec import decode, encode
 from store.connection import connect
 from store.embedded import embedded_store
-from store.types import FIRST_KNOWN
+from store.load_job import Job, checked_job
+from store.types import FIRST_KNOWN, Behaviours
 
 RESULTS = Path("loadtest/results")
 LIMITS = {
@@ -39,7 +42,8 @@ LIMITS = {
 SETTINGS = {"ours": 65536, "default": 64}  # hash-max-listpack-value
 USER = "bytes"
 APPENDED = 20_000  # events of each append row
-LOADED = 2_000  # median users of the load row
+LOADS = ("median", "heavy")  # users of the load rows
+LOADED = 4_000_000  # behaviours of each
 
 console = Console(stderr=True)
 
@@ -61,7 +65,7 @@ def bench_store(results: Path = RESULTS) -> Path:
             "reads": [_read(redis, name) for name in track(USERS, "reads", console=console)],
             "decode_ms": _decode(),
             "appends": [_append(redis, *work) for work in track(APPENDS, "appends", console=console)],
-            "load": _load(redis),
+            "loads": [row for name in track(LOADS, "loads", console=console) for row in _load(redis, name)],
             "states": bench_states(redis),
         }
     results.mkdir(parents=True, exist_ok=True)
@@ -144,18 +148,47 @@ def _append(redis: Redis, what: str, name: str, a_call: int, late: bool) -> dict
     }  # fmt: skip
 
 
-def _load(redis: Redis) -> dict[str, Any]:
-    """Trees of median users, first into nothing, then again."""
-    tree, life = BehaviourTree(redis, DATA, CROSS_FEATURES), made_up(*USERS["median"])
-    users = [(f"load {i}", life) for i in range(LOADED)]
-    rates = {}
-    for what in ("first", "again"):
-        started, cpu = time.perf_counter(), time.process_time()
-        tree.merge_many(iter(users), lambda *_: None)
-        rows = LOADED * len(life)
-        rates[f"{what}_behaviours_a_second"] = round(rows / (time.perf_counter() - started))
-        rates[f"{what}_behaviours_a_cpu_second"] = round(rows / (time.process_time() - cpu))
-    return {"users": LOADED, "behaviours": LOADED * len(life), **rates}
+def _load(redis: Redis, name: str) -> list[dict[str, Any]]:
+    """Parquet of such users through the job of `python -m store load`, first into nothing, then again."""
+    behaviours, categories = USERS[name]
+    users = LOADED // behaviours
+    data, rows = f"{DATA}.{behaviours}", []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "behaviours.parquet"
+        _write_parquet(path, [made_up(behaviours, categories, seed) for seed in range(10)], users)
+        category = np.arange(-FIRST_KNOWN, categories * 100) // 100 + FIRST_KNOWN
+        category[:FIRST_KNOWN] = range(FIRST_KNOWN)
+        url = redis.connection_pool.connection_kwargs["path"]
+        buckets = {f"c{j}": BUCKETS for j in range(CROSS_FEATURES)}
+        job = Job(str(path), f"unix://{url}", data, buckets, category.astype(np.int32), Caps())
+        load = checked_job(job)
+        for what in ("first", "again"):
+            server, loader, started = _server_cpu_s(redis), time.process_time(), time.perf_counter()
+            done = load(lambda _: None).behaviours
+            wall, loader = time.perf_counter() - started, time.process_time() - loader
+            server = _server_cpu_s(redis) - server
+            rates = {"a_second": wall, "a_loader_cpu_s": loader, "a_server_cpu_s": server, "a_cpu_s_of_both": loader + server}
+            rows.append(
+                {"users": f"{users:,} {name}", "what": what, "behaviours": done}
+                | {of: round(done / s) for of, s in rates.items()}
+            )
+    return rows
+
+
+def _write_parquet(path: Path, lives: list[Behaviours], users: int) -> None:
+    """These lives in turn, one user after another."""
+    count = len(lives[0])
+    columns = {"row": "row", "ts": "ts"}
+    table = {name: np.concatenate([getattr(lives[u % len(lives)], of) for u in range(users)]) for name, of in columns.items()}
+    cross = np.concatenate([lives[u % len(lives)].cross for u in range(users)])
+    table |= {f"c{j}": cross[:, j] for j in range(CROSS_FEATURES)}
+    pq.write_table(pa.table({"user_id": np.repeat([f"u{u:07d}" for u in range(users)], count)} | table), path)
+
+
+def _server_cpu_s(redis: Redis) -> float:
+    """CPU seconds of the server's main thread and those beside it."""
+    cpu = redis.info("cpu")
+    return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
 def _page(content: dict[str, Any]) -> str:
@@ -171,8 +204,9 @@ def _page(content: dict[str, Any]) -> str:
         f"Decoding one value of 100,000 behaviours: {content['decode_ms']} ms.\n",
         "## Appends\n\nOne connection, one user a call.\n",
         _table(content["appends"]),
-        "## Load\n\nTrees of median users into an empty store, then the same again. One process.\n",
-        _table([content["load"]]),
+        "## Load\n\nParquet through the job of `python -m store load`, in process, into an empty store, then the same again; "
+        "behaviours a second of wall clock, and a second of CPU of the loader, of the server, of both together.\n",
+        _table(content["loads"]),
         "## States\n\nBytes of a user's snapshot beside the tree, and a read of it with the newest list beside a read of the "
         "whole life, decoded, medians in ms. A keeper leaves 32 behaviours after the snapshot. dsin cuts its sessions from "
         "the newest list when a request comes: it keeps nothing.\n",

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from store import keys
+from store.append import DEFAULT_CAPS, Caps
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
@@ -32,37 +33,63 @@ Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its d
 Data = Annotated[str, typer.Option(help="The data set's name.", callback=check_data_name)]
 User = Annotated[str, typer.Argument(help="The user's id.", callback=canonical_id)]
 Snapshots = Annotated[list[Path] | None, typer.Option(help="Files of snapshots to load as well; may stand more than once.")]
+Elsewhere = Annotated[
+    str | None,
+    typer.Option(
+        help="Parquet of behaviours in place of the folder's own: a file, a folder, a glob, or a URL of an object store."
+    ),
+]
+Ray = Annotated[str | None, typer.Option(help="Ray cluster that runs the load: host:port, or auto on one of its nodes.")]
+CategoryCap = Annotated[
+    int, typer.Option(envvar="CTR_TREE_CAP_PER_CATEGORY", help="Newest behaviours kept of a category; 0 = all.")
+]
+UserCap = Annotated[int, typer.Option(envvar="CTR_TREE_CAP_PER_USER", help="Newest behaviours kept of a user; 0 = all.")]
+Ttl = Annotated[int, typer.Option(envvar="CTR_USER_TTL_S", min=0, help="Seconds a user without events is kept; 0 = for ever.")]
 DataFolder = Annotated[Path, typer.Option(help="Where `python -m export` leaves prepared data sets.")]
 
 
 @app.command("load")
 def load_command(
     data: Data = "complete_journey", prepared: DataFolder = Path("runs/data"), url: Url = "", folder: Folder = DEFAULT_FOLDER,
-    snapshots: Snapshots = None,
+    behaviours: Elsewhere = None, ray: Ray = None, cap_per_category: CategoryCap = 0,
+    cap_per_user: UserCap = DEFAULT_CAPS.per_user, ttl_s: Ttl = 0, snapshots: Snapshots = None,
 ) -> None:  # fmt: skip
     """Load schema, item registry and every user's behaviours. Running it again changes nothing.
 
+    The Parquet files are checked first; nothing is written if a value is wrong. Then they are streamed in batches: memory does
+    not grow with the data, and a load that was killed is finished by running it again, which only compares what is there.
+
     What a tree has beside them, from events say, stays. Snapshots of users (what `python -m export precompute` leaves for
     sdim, mimn and twin_v2) are loaded after the trees; a tree that is changed loses those that were there.
+
+    From many files into a server of your own, on this machine's cores, or on a Ray cluster whose workers have this package:
+
+        python -m store load --data shop --behaviours 's3://shop/behaviours/*.parquet' --url redis://store:6379
+
+        python -m store load --data shop --behaviours /mnt/behaviours --url redis://store:6379 --ray auto
     """
-    source = Prepared.open(prepared / data)
+    source = Prepared.open(prepared / data, with_behaviours=behaviours is None)
+    total = source.rows if behaviours is None else None
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
-        task = progress.add_task("load", total=source.rows)
-        load(source, connect(store_url), lambda _, rows: progress.advance(task, rows))
+        task = progress.add_task("load", total=total)
+        caps = Caps(cap_per_category, cap_per_user)
+        done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps, ttl_s)
         for path in snapshots or []:
             task = progress.add_task(str(path), total=None)
             left_out = 0
 
-            def written(users: int, others: int, task: TaskID = task) -> None:
+            def put(users: int, others: int, task: TaskID = task) -> None:
                 nonlocal left_out
                 left_out += others
                 progress.advance(task, users)
 
-            load_snapshots(path, data, connect(store_url), written)
+            load_snapshots(path, data, connect(store_url), put)
             if left_out:
                 console.print(f"{path}: {left_out:,} users' trees are not those that the snapshots were made of: left out")
-    console.print(f"{source.rows:,} behaviours of {data} are in the store")
+    console.print(f"{done.behaviours:,} behaviours of {data} are in the store, {done.changed:,} of them in new or changed trees")
+    rate = done.behaviours / max(done.seconds, 1e-9)
+    console.print(f"{done.seconds:,.1f} s for the trees, {rate:,.0f} behaviours a second")
 
 
 @app.command()

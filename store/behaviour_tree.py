@@ -5,27 +5,23 @@ holds the newest ones of all categories, so that a short history is one small re
 request's categories are one HMGET, a whole life is one HGETALL.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from redis import Redis
-from redis.client import Pipeline
-from redis.exceptions import WatchError
 
 from store import keys
 from store.codec import BadRecord, decode, decode_many, encode
+from store.put_tree import ANY, flat_of, put_arguments, put_keys
+from store.put_tree import SCRIPT as PUT_TREE
 from store.registry import Registry
 from store.search.spec import Reads
-from store.types import Behaviours, Rows
+from store.types import Behaviours, Blobs, Rows
 
 NEWEST = 100  # behaviours in the newest list
-USERS_AT_ONCE = 100  # of a load: their trees are watched together
 
 UNREADABLE = (BadRecord, ValueError, OverflowError)  # a value, or the name of its field
-Blobs = dict[bytes, bytes]  # field -> value, as the store gives them
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +78,14 @@ class BehaviourTree:
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
-        life = self._life(user_id)
+        life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]
+        return self.decode_life(life, before)
+
+    def decode_life(self, life: Blobs, before: int | None = None) -> Read:
+        """The same of a HASH that was read already."""
+        leaves = {field: value for field, value in life.items() if field not in keys.OTHER_FIELDS}
         arrived, total = _number(life.get(keys.ARRIVED_FIELD)), _number(life.get(keys.TOTAL_FIELD))
-        for field in keys.OTHER_FIELDS:
-            life.pop(field, None)
-        read = self._decode(life, None, before)
-        return replace(read, arrived=arrived, total=total)
+        return replace(self._decode(leaves, None, before), arrived=arrived, total=total)
 
     def read_newest(self, user_id: str, snapshot_id: str, registry: Registry) -> tuple[Read, bytes | None]:
         """The newest list, and the packed snapshot of the user if there is one. Cost: one round trip.
@@ -114,21 +112,13 @@ class BehaviourTree:
         return replace(read, arrived=_number(arrived), total=_number(total))
 
     def write(self, user_id: str, behaviours: Behaviours) -> None:
-        """Replace the tree of one user, atomically; snapshots of the old one go."""
-        pipeline = self._redis.pipeline(transaction=True)
-        self._replace(pipeline, user_id, behaviours)
-        pipeline.execute()
-
-    def merge_many(self, users: Iterator[tuple[str, Behaviours]], written: Callable[[int, int], None]) -> None:
-        """Bring behaviours of many users into their trees, some users at a time; `written(users, behaviours)` reports.
-
-        What a tree has beside them stays, events that arrive at the same time too. A tree that has all of them already
-        is left alone, with its snapshots. Values that cannot be read are replaced.
-        """
-        while some := tuple(islice(users, USERS_AT_ONCE)):
-            while not self._merged(some):
-                pass  # a tree of theirs was changed meanwhile: read again
-            written(len(some), sum(len(behaviours) for _, behaviours in some))
+        """Replace the tree of one user, atomically; snapshots of the old one go. None = no tree."""
+        if not len(behaviours):
+            self.delete(user_id)
+            return
+        total, flat = len(behaviours), flat_of(encode_tree(behaviours))
+        put = self._redis.register_script(PUT_TREE)
+        put(keys=put_keys(self._data, user_id), args=put_arguments(ANY, b"", total, total, 0, (), flat))
 
     def delete(self, user_id: str) -> bool:
         """Remove a user's tree and snapshots; whether there was any."""
@@ -138,38 +128,6 @@ class BehaviourTree:
         """Ids of all users with a tree, in no order."""
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
-
-    def _merged(self, users: tuple[tuple[str, Behaviours], ...]) -> bool:
-        """Read the trees, add what they lack, write; False: another wrote one of them in between, and nothing was written."""
-        with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.watch(*(keys.tree(self._data, user_id) for user_id, _ in users))  # type: ignore[no-untyped-call]
-            reads = self._redis.pipeline(transaction=False)
-            for user_id, _ in users:
-                reads.hgetall(keys.tree(self._data, user_id))
-            pipeline.multi()
-            for (user_id, behaviours), life in zip(users, reads.execute(), strict=True):
-                counted = life.pop(keys.TOTAL_FIELD, None) and life.pop(keys.ARRIVED_FIELD, None)
-                leaves = {field: value for field, value in life.items() if field != keys.NEWEST_FIELD}
-                both = Behaviours.concatenated(self._decode(leaves, None, None).behaviours, behaviours)
-                if len(both) and (encode_tree(both) != life or not counted):
-                    self._replace(pipeline, user_id, both)
-            try:
-                pipeline.execute()
-            except WatchError:
-                return False
-            return True
-
-    def _replace(self, pipeline: Pipeline, user_id: str, behaviours: Behaviours) -> None:
-        key = keys.tree(self._data, user_id)
-        pipeline.delete(key, keys.states(self._data, user_id))  # snapshots were of the old tree
-        if len(behaviours):
-            arrived = time.time_ns() // 1000 + len(behaviours)  # a clock that no earlier tree of this user has shown
-            counts: Blobs = {keys.TOTAL_FIELD: b"%d" % len(behaviours), keys.ARRIVED_FIELD: b"%d" % arrived}
-            pipeline.hset(key, mapping=encode_tree(behaviours) | counts)  # type: ignore[arg-type]
-
-    def _life(self, user_id: str) -> Blobs:
-        life: Blobs = self._redis.hgetall(keys.tree(self._data, user_id))  # type: ignore[assignment]
-        return life
 
     def _too_few(self, newest: bytes | None, recent: int, before: int | None) -> bool:
         """Whether the newest list gives fewer than `recent`, though the user may have more."""

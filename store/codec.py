@@ -43,10 +43,16 @@ def encode(row: Rows, ts: Seconds, cross: Bytes) -> bytes:
     Args:
         row: int32 [L]; ts: int64 [L], 0..2^32-1; cross: uint8 [L, J]. In order of (ts, row), each pair once.
     """
-    records = np.empty(len(row), record_dtype(cross.shape[1]))
-    records["row"], records["ts"], records["cross"] = row, ts, cross
+    records = pack_records(row, ts, cross)
     count, total = len(row) % 65536, sum_of(records)
     return bytes((VERSION, cross.shape[1])) + count.to_bytes(2, "little") + total.to_bytes(4, "little") + records.tobytes()
+
+
+def pack_records(row: Rows, ts: Seconds, cross: Bytes) -> NDArray[np.void]:
+    """The records of behaviours, without headers: record_dtype [L]."""
+    records = np.empty(len(row), record_dtype(cross.shape[1]))
+    records["row"], records["ts"], records["cross"] = row, ts, cross
+    return records
 
 
 def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
@@ -71,7 +77,7 @@ def decode_many(blobs: Sequence[bytes], cross_features: int) -> tuple[Rows, Seco
     records = np.frombuffer(b"".join([blob[HEADER_BYTES:] for blob in blobs]), record_dtype(cross_features))
     row, ts, cross = records["row"].astype(np.int64), records["ts"].astype(np.int64), records["cross"]
     ends = np.cumsum(counts, dtype=np.int64)
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_parts(records), dtype=np.uint64)])
+    sums = running_sums(records)
     found = np.diff(sums[np.concatenate([[0], ends])]) % 2**32
     stated = np.array([int.from_bytes(blob[4:HEADER_BYTES], "little") for blob in blobs], np.uint64)
     if (found != stated).any():
@@ -103,6 +109,11 @@ def _count(blob: bytes, cross_features: int) -> int:
 def sum_of(records: NDArray[np.void]) -> int:
     """The header's sum of these records."""
     return int(_parts(records).sum(dtype=np.uint64)) % 2**32
+
+
+def running_sums(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The sum of the first 0, 1, ... L records: uint64 [L + 1]. Modulo 2^32, a difference of two is a header's sum."""
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(_parts(records), dtype=np.uint64)])
 
 
 def _parts(records: NDArray[np.void]) -> NDArray[np.uint64]:

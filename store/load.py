@@ -1,11 +1,12 @@
 """Load a prepared data set into the store: schema, item registry, every user's behaviour tree.
 
 A prepared folder is what `python -m export train` leaves under runs/data/<name>: schema.json,
-registry.npz and behaviours.parquet, sorted by user. No torch is needed to load it. Users are read
-in row groups, never all at once.
+registry.npz and behaviours.parquet, sorted by user. The behaviours may also stand elsewhere, in many
+files and any order. No torch is needed to load them.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +18,10 @@ from pydantic import ValidationError
 from redis import Redis
 
 from store import keys
+from store.append import DEFAULT_CAPS, Caps
 from store.arrays import BadArrays
-from store.behaviour_tree import BehaviourTree
+from store.connection import connect
+from store.load_job import Job, Loaded, checked_job
 from store.registry import Registry, StoredRegistry
 from store.schema import Schema
 from store.types import Behaviours
@@ -41,8 +44,8 @@ class Prepared:
     registry: Registry
 
     @staticmethod
-    def open(folder: Path) -> "Prepared":
-        """Read schema and registry.
+    def open(folder: Path, with_behaviours: bool = True) -> "Prepared":
+        """Read schema and registry; `with_behaviours`: they must be in the folder too.
 
         Raises:
             NotPrepared: a file is missing or unreadable.
@@ -50,7 +53,7 @@ class Prepared:
         try:
             schema = Schema.model_validate_json((folder / SCHEMA_FILE).read_bytes())
             registry = Registry.load(folder / REGISTRY_FILE)
-            columns = pq.read_schema(folder / BEHAVIOURS_FILE).names
+            columns = pq.read_schema(folder / BEHAVIOURS_FILE).names if with_behaviours else None
         except ValidationError as error:
             fault = error.errors()[0]
             raise NotPrepared(f"{folder / SCHEMA_FILE}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
@@ -59,7 +62,7 @@ class Prepared:
         except (OSError, BadArrays) as error:
             raise NotPrepared(f"{folder}: not a prepared data set ({error})") from error
         needed = ["user_id", "row", "ts", *(feature.name for feature in schema.cross_features)]
-        if absent := [name for name in needed if name not in columns]:
+        if columns is not None and (absent := [name for name in needed if name not in columns]):
             raise NotPrepared(f"{folder / BEHAVIOURS_FILE}: column {', '.join(absent)} is missing")
         if registry.data != schema.data:
             raise NotPrepared(f"{folder}: the schema is of {schema.data}, the registry of {registry.data}")
@@ -111,21 +114,39 @@ def _run_starts(users: pa.Array) -> list[int]:
     return [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist()] if len(codes) else []
 
 
-def load(prepared: Prepared, redis: Redis, written: Callable[[int, int], None]) -> None:
-    """Bring schema, registry and trees into the store; a second load leaves the same store.
+def load(
+    prepared: Prepared,
+    url: str,
+    written: Callable[[Loaded], None],
+    behaviours: str | None = None,
+    ray: str | None = None,
+    caps: Caps = DEFAULT_CAPS,
+    ttl_s: int = 0,
+) -> Loaded:
+    """Bring schema, registry and trees into the store; a second load changes nothing.
 
-    `written(users, behaviours)` is called as they are acknowledged. Behaviours join those that a tree has, so
-    events that were appended stay, and a load that was cut off is finished by running it again.
+    Behaviours join those that a tree has, so events that were appended stay, and a load that was killed is finished by
+    running it again.
+
+    Args:
+        url: of the store. written: told of each batch as it is acknowledged.
+        behaviours: Parquet in place of the folder's own: a file, a folder, a glob, or a URL of an object store.
+        ray: address of a Ray cluster to run on; None = in this process.
+        caps: what a tree keeps at most. ttl_s: time to live of a tree that is written, 0 = none.
 
     Raises:
+        BadBehaviours: a file is missing or unreadable, or one of its values is wrong; nothing was written.
         RegistryMismatch, SchemaMismatch: the store holds another data set of that name.
         redis.exceptions.RedisError: the store failed.
     """
-    data = prepared.schema.data
-    store_schema(redis, prepared.schema)
-    StoredRegistry(redis, data).load(prepared.registry)
-    tree = BehaviourTree(redis, data, len(prepared.schema.cross_features))
-    tree.merge_many(prepared.users(), written)
+    data, registry = prepared.schema.data, prepared.registry
+    buckets = {feature.name: feature.buckets for feature in prepared.schema.cross_features}
+    source = behaviours or str(prepared.folder / BEHAVIOURS_FILE)
+    run = checked_job(Job(source, url, data, buckets, registry.category, caps, ttl_s), ray)
+    with closing(connect(url)) as redis:
+        store_schema(redis, prepared.schema)
+        StoredRegistry(redis, data).load(registry)
+    return run(written)
 
 
 class SchemaMismatch(ValueError):

@@ -32,6 +32,7 @@ Seconds = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
+Blobs = dict[bytes, bytes]  # field -> value of a tree, as the store gives them
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from export.data.dataset import Dataset
 from export.data.prepare import prepare
 from export.models import list_models
 from export.train import Run, TrainSettings, train
-from store.connection import connect
 from store.load import Prepared, load
 
 DATA = "complete_journey"
@@ -44,7 +43,7 @@ def build_world(folder: Path, store_url: str) -> World:
     for name in list_models():
         runs[name] = train(dataset, name, TrainSettings(days=1), runs=folder / "runs")
         make_bundle(dataset, runs[name], bundles)
-    load(Prepared.open(folder / "data" / DATA), connect(store_url), lambda users, rows: None)
+    load(Prepared.open(folder / "data" / DATA), store_url, lambda one: None)
     return World(folder, dataset, runs, bundles, store_url)
 
 

@@ -19,7 +19,7 @@ def test_a_made_up_user_has_the_stated_size_and_every_category():
 
 
 def test_all_tables_are_written(tmp_path, monkeypatch):
-    for where, name, small in ((store_bench, "APPENDED", 40), (store_bench, "LOADED", 20), (made_up_users, "REPEATS", 1)):
+    for where, name, small in ((store_bench, "APPENDED", 40), (store_bench, "LOADED", 5_000), (made_up_users, "REPEATS", 1)):
         monkeypatch.setattr(where, name, small)
     page = bench_store(tmp_path).read_text()
     content = json.loads((tmp_path / "store.json").read_text())
@@ -28,6 +28,7 @@ def test_all_tables_are_written(tmp_path, monkeypatch):
     assert all(row["ours_tree_bytes"] >= 12 * row["behaviours"] for row in content["bytes"])
     assert all(row["new"] == 40 for row in content["appends"])
     assert [row["model"] for row in content["states"]] == ["mimn", "sdim", "twin_v2"] * len(USERS)
+    assert [row["behaviours"] for row in content["loads"]] == [4_800, 4_800, 5_000, 5_000]
     assert {"machine", "commit", "server", "load_before"} <= set(content)
     assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load", "States"))
     assert "| median | 400 | 90 |" in page

@@ -1,5 +1,4 @@
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import numpy as np
 import pytest
@@ -7,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import behaviour_tree, keys
-from store.append import Appender, Arrived
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
 from store.codec import decode, encode
 from store.registry import Registry
@@ -74,65 +72,11 @@ def test_writing_no_behaviours_removes_the_tree(redis, data_name, tree):
     assert not redis.exists(keys.tree(data_name, "u"))
 
 
-def test_many_users_are_written_and_reported_as_they_are_acknowledged(tree):
-    reports = []
-    users = {f"u{i}": behaviours_of(*life(1 + i % 5)) for i in range(250)}
-    tree.merge_many(iter(users.items()), lambda count, rows: reports.append((count, rows)))
-    assert [count for count, _ in reports] == [100, 100, 50]
-    assert sum(rows for _, rows in reports) == sum(len(of) for of in users.values())
-    assert all(events_of(tree.read_life(user).behaviours) == events_of(of) for user, of in users.items())
-
-
-def test_many_join_what_their_trees_hold(tree):
+def test_writing_counts_the_behaviours_and_starts_the_clock_of_arrivals(redis, data_name, tree):
     tree.write("u", behaviours_of(*SMALL))
-    late = (5, 5, 99, 9)
-    tree.merge_many(iter([("u", behaviours_of(late)), ("v", behaviours_of(late))]), lambda *_: None)
-    expected = sorted([*SMALL, late], key=lambda event: (event[2], event[0]))
-    assert events_of(tree.read_life("u").behaviours) == expected
-    assert events_of(tree.read_life("v").behaviours) == [late]
-
-
-def test_a_tree_that_has_all_of_them_is_not_touched(redis, data_name, tree):
-    tree.write("u", behaviours_of(*SMALL))
-    redis.hset(keys.states(data_name, "u"), "sdim", b"a snapshot")
-    tree.merge_many(iter([("u", behaviours_of(*SMALL[:2]))]), lambda *_: None)
-    assert redis.hget(keys.states(data_name, "u"), "sdim") == b"a snapshot"
-    assert events_of(tree.read_life("u").behaviours) == list(SMALL)
-
-
-def test_a_value_that_cannot_be_read_is_replaced(redis, data_name, tree):
-    tree.write("u", behaviours_of(*SMALL))
-    redis.hset(keys.tree(data_name, "u"), SMALL[0][1], b"\xb1 of an older version")
-    tree.merge_many(iter([("u", behaviours_of(*SMALL))]), lambda *_: None)
-    assert (tree.read_life("u").bad_records, events_of(tree.read_life("u").behaviours)) == (0, list(SMALL))
-
-
-def test_events_that_arrive_during_a_load_stay(redis, data_name, tree):
-    appender = Appender(redis, data_name, 1)
-    users = [(f"u{i}", behaviours_of(*life(30))) for i in range(400)]
-    done = threading.Event()
-
-    def write():
-        sent = 0
-        while not done.is_set():
-            appender.append([Arrived(f"u{sent % 400}", 2, 2, 4_000_000 + sent, b"\1")])
-            sent += 1
-        return sent
-
-    with ThreadPoolExecutor(1) as threads:
-        writer = threads.submit(write)
-        tree.merge_many(iter(users), lambda *_: None)
-        done.set()
-    lives = {user: tree.read_life(user).behaviours for user, _ in users}
-    late = sorted(int(ts) for of in lives.values() for ts in of.ts[of.ts >= 4_000_000])
-    assert late == list(range(4_000_000, 4_000_000 + writer.result()))
-    assert all(len(lives[user]) >= len(of) for user, of in users)
-
-
-def test_many_may_have_a_user_without_behaviours(tree):
-    tree.write("u", behaviours_of(*SMALL))
-    tree.merge_many(iter([("u", Behaviours.empty(1)), ("v", Behaviours.empty(1))]), lambda *_: None)
-    assert [len(tree.read_life(user).behaviours) for user in "uv"] == [len(SMALL), 0]
+    fields = redis.hgetall(keys.tree(data_name, "u"))
+    assert fields[keys.TOTAL_FIELD] == b"4"
+    assert abs(int(fields[keys.ARRIVED_FIELD]) / 1e6 - time.time()) < 60
 
 
 def test_a_tree_of_many_categories_is_one_compact_list(redis, data_name, tree):

@@ -14,10 +14,10 @@ USER = "u1"
 
 
 @pytest.fixture
-def writer(redis, prepare):
+def writer(redis, store_url, prepare):
     """Over a loaded store of items i2..i5 (rows 2..5, categories tea milk tea bread); prices are cut at 1 and 2."""
     prepared = prepare([(USER, 2, 100, 1)])
-    load(prepared, redis, lambda *_: None)
+    load(prepared, store_url, lambda _: None)
     return EventWriter(redis, prepared.schema, prepared.registry.registry_id, DEFAULT_CAPS)
 
 

@@ -16,7 +16,9 @@ from store.load import (
     store_schema,
     stored_schema,
 )
+from store.load_job import Loaded
 from store.registry import RegistryMismatch, StoredRegistry
+from tests.store.conftest import ITEMS
 from tests.store.events import events_of
 
 # user, row, ts, price bucket; with three rows to a group, `bob` stands in two groups and `eve` in three
@@ -37,7 +39,7 @@ def lives(events):
     return users
 
 
-def quiet(users, rows):
+def quiet(one):
     pass
 
 
@@ -50,10 +52,13 @@ def stored_lives(redis, data_name):
 
 @pytest.fixture
 def everything(redis, data_name):
-    """Every key of the data set with its value."""
+    """Every key of the data set with its value, without the clocks: a tree made again has another."""
 
     def dump():
-        return {key: redis.dump(key) for key in sorted(redis.scan_iter(f"{data_name}:*"))}
+        found = {key: redis.hgetall(key) for key in redis.scan_iter(f"{data_name}:*", _type="hash")}
+        return {key: {name: value for name, value in of.items() if name != keys.ARRIVED_FIELD} for key, of in found.items()} | {
+            key: redis.get(key) for key in redis.scan_iter(f"{data_name}:*", _type="string")
+        }
 
     return dump
 
@@ -116,18 +121,18 @@ def test_a_changed_schema_is_refused(prepare):
         Prepared.open(folder)
 
 
-def test_a_behaviours_file_that_is_no_parquet_is_refused_by_name(prepare, redis):
+def test_a_behaviours_file_that_is_no_parquet_is_refused_by_name(prepare, store_url):
     folder = prepare(EVENTS).folder
     (folder / BEHAVIOURS_FILE).write_bytes(b"not parquet")
     with pytest.raises(NotPrepared, match=BEHAVIOURS_FILE):
-        load(Prepared.open(folder), redis, quiet)
+        load(Prepared.open(folder), store_url, quiet)
 
 
-def test_a_behaviours_file_without_a_column_is_refused_by_name(prepare, redis):
+def test_a_behaviours_file_without_a_column_is_refused_by_name(prepare, store_url):
     folder = prepare(EVENTS).folder
     pq.write_table(pq.read_table(folder / BEHAVIOURS_FILE).drop_columns(["price"]), folder / BEHAVIOURS_FILE)
     with pytest.raises(NotPrepared, match=BEHAVIOURS_FILE):
-        load(Prepared.open(folder), redis, quiet)
+        load(Prepared.open(folder), store_url, quiet)
 
 
 def test_a_registry_of_another_data_set_is_refused(prepare):
@@ -141,84 +146,85 @@ def test_a_registry_of_another_data_set_is_refused(prepare):
 # Into the store
 
 
-def test_a_load_brings_every_life_into_the_store(prepare, redis, stored_lives):
-    load(prepare(EVENTS), redis, quiet)
+def test_a_load_brings_every_life_into_the_store(prepare, stored_lives, store_url):
+    load(prepare(EVENTS), store_url, quiet)
     assert stored_lives() == lives(EVENTS)
 
 
-def test_a_load_brings_the_registry_into_the_store(prepare, redis, data_name):
+def test_a_load_brings_the_registry_into_the_store(prepare, redis, data_name, store_url):
     prepared = prepare(EVENTS)
-    load(prepared, redis, quiet)
+    load(prepared, store_url, quiet)
     stored = StoredRegistry(redis, data_name)
     assert stored.registry_id() == prepared.registry.registry_id
     assert stored.ids_of([2, 3, 4, 5]) == {2: "i2", 3: "i3", 4: "i4", 5: "i5"}
 
 
-def test_a_load_brings_the_schema_into_the_store(prepare, redis, data_name):
+def test_a_load_brings_the_schema_into_the_store(prepare, redis, data_name, store_url):
     prepared = prepare(EVENTS)
-    load(prepared, redis, quiet)
+    load(prepared, store_url, quiet)
     assert stored_schema(redis, data_name) == prepared.schema
 
 
-def test_a_load_reports_what_was_written(prepare, redis):
+def test_a_load_reports_what_was_written(prepare, store_url):
     reports = []
-    load(prepare(EVENTS), redis, lambda users, rows: reports.append((users, rows)))
-    assert [sum(column) for column in zip(*reports, strict=True)] == [4, len(EVENTS)]
+    load(prepare(EVENTS), store_url, lambda one: reports.append((one.behaviours, one.changed)))
+    assert [sum(column) for column in zip(*reports, strict=True)] == [len(EVENTS), len(EVENTS)]
 
 
-def test_a_data_set_without_behaviours_can_be_loaded(prepare, redis, stored_lives):
-    load(prepare([]), redis, quiet)
+def test_a_data_set_without_behaviours_can_be_loaded(prepare, stored_lives, store_url):
+    load(prepare([]), store_url, quiet)
     assert stored_lives() == {}
 
 
-def test_loading_twice_leaves_the_same_store(prepare, redis, everything):
+def test_loading_twice_leaves_the_same_store(prepare, redis, data_name, everything, store_url):
     prepared = prepare(EVENTS)
-    load(prepared, redis, quiet)
+    load(prepared, store_url, quiet)
+    before, dumps = everything(), {key: redis.dump(key) for key in redis.scan_iter(f"{data_name}:*")}
+    assert load(prepared, store_url, quiet) == Loaded(len(EVENTS), 0)
+    assert everything() == before
+    assert {key: redis.dump(key) for key in redis.scan_iter(f"{data_name}:*")} == dumps
+
+
+def test_the_row_groups_of_the_file_do_not_show_in_the_store(prepare, everything, store_url):
+    load(prepare(EVENTS, row_group=2), store_url, quiet)
     before = everything()
-    load(prepared, redis, quiet)
+    load(prepare(EVENTS, row_group=100), store_url, quiet)
     assert everything() == before
 
 
-def test_the_row_groups_of_the_file_do_not_show_in_the_store(prepare, redis, everything):
-    load(prepare(EVENTS, row_group=2), redis, quiet)
-    before = everything()
-    load(prepare(EVENTS, row_group=100), redis, quiet)
-    assert everything() == before
-
-
-def test_a_load_that_was_cut_off_is_finished_by_the_next(prepare, redis, data_name, stored_lives):
+def test_a_load_that_was_cut_off_is_finished_by_the_next(prepare, redis, data_name, everything, stored_lives, store_url):
     prepared = prepare(EVENTS)
-    load(prepared, redis, quiet)
+    load(prepared, store_url, quiet)
     redis.delete(keys.tree(data_name, "eve"))
     redis.hdel(keys.tree(data_name, "bob"), "2", "n")
-    load(prepared, redis, quiet)
+    load(prepared, store_url, quiet)
     assert stored_lives() == lives(EVENTS)
 
 
-def test_a_file_that_is_not_sorted_by_user_loses_nothing(prepare, redis, stored_lives):
+def test_a_file_that_is_not_sorted_by_user_loses_nothing(prepare, stored_lives, store_url):
     events = [EVENTS[0], *EVENTS[2:5], EVENTS[1]]
     try:
-        load(prepare(events), redis, quiet)
+        load(prepare(events), store_url, quiet)
     except NotPrepared:
         return
     assert stored_lives() == lives(events)
 
 
-def test_another_schema_is_refused_with_both_versions_and_changes_nothing(prepare, redis, everything):
+def test_another_schema_is_refused_with_both_versions_and_changes_nothing(prepare, everything, store_url):
     first = prepare(EVENTS)
-    load(first, redis, quiet)
+    load(first, store_url, quiet)
     before = everything()
     second = prepare(EVENTS, price_edges=(1.0, 3.0))
     with pytest.raises(SchemaMismatch, match=rf"{first.schema.version}.*{second.schema.version}"):
-        load(second, redis, quiet)
+        load(second, store_url, quiet)
     assert everything() == before
 
 
-def test_another_registry_is_refused_and_changes_nothing(prepare, redis, everything):
-    load(prepare(EVENTS), redis, quiet)
+def test_another_registry_is_refused_and_changes_nothing(prepare, everything, store_url):
+    load(prepare(EVENTS), store_url, quiet)
     before = everything()
     with pytest.raises(RegistryMismatch):
-        load(prepare(EVENTS, items=[("i3", "milk"), ("i2", "tea")]), redis, quiet)
+        load(prepare(EVENTS, items=[ITEMS[1], ITEMS[0], *ITEMS[2:]]), store_url, quiet)
     assert everything() == before
 
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from store.__main__ import app, main
-from store.load import SCHEMA_FILE
+from store.load import BEHAVIOURS_FILE, SCHEMA_FILE
 
 EVENTS = [("ann", 2, 1_700_000_000, 1), ("ann", 3, 1_700_000_060, 2), ("ann", 4, 1_700_000_120, 0), ("bob", 5, 5, 0)]
 
@@ -55,6 +55,27 @@ def cells(output, first):
 def test_load_says_how_many_behaviours_are_in_the_store(prepare, command, data_name):
     folder = prepare(EVENTS).folder.parent
     assert f"4 behaviours of {data_name} are in the store" in command("load", "--prepared", str(folder))
+
+
+def test_load_says_what_changed_and_at_which_rate(prepare, command):
+    folder = prepare(EVENTS).folder.parent
+    for changed in (4, 0):
+        output = " ".join(command("load", "--prepared", str(folder)).split())
+        assert f"{changed} of them in new or changed trees" in output
+        assert re.search(r"[\d.]+ s for the trees, [\d,]+ behaviours a second", output)
+
+
+def test_load_takes_behaviours_from_elsewhere(prepare, command, tmp_path):
+    prepared = prepare(EVENTS)
+    elsewhere = (prepared.folder / BEHAVIOURS_FILE).rename(tmp_path / "elsewhere.parquet")
+    command("load", "--prepared", str(prepared.folder.parent), "--behaviours", str(elsewhere))
+    assert "ann: 3 behaviours" in command("show", "ann")
+
+
+def test_load_keeps_to_the_caps(prepare, command):
+    prepared = prepare([("ann", 2, second, 0) for second in range(1_100)])
+    command("load", "--prepared", str(prepared.folder.parent), "--cap-per-user", "1000")
+    assert "ann: 1,000 behaviours" in command("show", "ann")
 
 
 def test_load_may_be_run_again(prepare, command):
@@ -156,6 +177,13 @@ def test_a_data_set_that_is_not_in_the_store_is_one_line(error_of, data_name):
 def test_a_folder_that_is_not_prepared_is_one_line(error_of, tmp_path):
     output = error_of("load", "--prepared", str(tmp_path))
     assert "not a prepared data set" in output
+    assert output.count("\n") == 1
+
+
+def test_a_wrong_value_is_one_line(prepare, error_of):
+    prepared = prepare([*EVENTS, ("bob", 5, -1, 0)])
+    output = error_of("load", "--prepared", str(prepared.folder.parent))
+    assert "behaviours.parquet: column ts, row 4: -1" in output
     assert output.count("\n") == 1
 
 

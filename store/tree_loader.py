@@ -1,0 +1,122 @@
+"""Trees of many users into the store, beside whoever appends to them.
+
+A user without a tree gets one, whole; a tree that lacks behaviours gets them, and keeps what else it holds; one that has
+them all is only compared, and keeps its snapshots. Two pipelines a batch: the trees are read, then what is to be written is
+written, each tree by one atomic script. A tree that changed in between is read again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from store import keys
+from store.append import Caps
+from store.behaviour_tree import BehaviourTree
+from store.encode_trees import EncodedTrees, Lives, encode_trees
+from store.put_tree import ABSENT, ANY, SCRIPT, clock, flat_of, put_arguments, put_keys
+from store.types import Behaviours, Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """One call of the script."""
+
+    user: int
+    arguments: list[bytes | int]
+
+
+class TreeLoader:
+    """Loads trees of one data set."""
+
+    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps, ttl_s: int = 0) -> None:
+        """`caps` as in `store/append.py`; `ttl_s`: time to live of a tree that is written, 0 = none."""
+        self._redis, self._data, self._caps, self._ttl_s = redis, data, caps, ttl_s
+        self._tree = BehaviourTree(redis, data, cross_features)
+        self._script = redis.register_script(SCRIPT)
+
+    def load(self, users: Sequence[str], lives: Lives) -> NDArray[np.bool_]:
+        """Bring behaviours into the trees; for each user, whether the tree was made or changed.
+
+        Args:
+            users: ids; `lives.user` are places among them. Order and repetitions do not matter.
+
+        Cost: two round trips; about 0.5 us a behaviour on either side where there was no tree.
+
+        Raises:
+            redis.exceptions.RedisError: the store failed; sending the batch again is safe.
+        """
+        lives = lives.in_order()
+        encoded = encode_trees(lives.capped(self._caps), len(users))
+        changed = np.zeros(len(users), np.bool_)
+        waiting = [user for user in range(len(users)) if encoded.totals[user]]
+        while waiting:
+            puts = []
+            for user, life in zip(waiting, self._read([users[user] for user in waiting]), strict=True):
+                if life:
+                    put = self._joined(user, life, encoded, lives)
+                else:
+                    put = self._new(user, ABSENT if life is not None else ANY, encoded)
+                if put is not None:
+                    puts.append(put)
+            done = self._write(users, puts)
+            changed[[put.user for put, written in zip(puts, done, strict=True) if written]] = True
+            waiting = [put.user for put, written in zip(puts, done, strict=True) if not written]
+        return changed
+
+    def _new(self, user: int, seen: bytes, encoded: EncodedTrees) -> _Put:
+        total = encoded.totals[user]
+        return _Put(user, put_arguments(seen, b"", total, total, self._ttl_s, (), encoded.flat(user)))
+
+    def _joined(self, user: int, life: Blobs, encoded: EncodedTrees, lives: Lives) -> _Put | None:
+        """What a tree needs to hold these behaviours as well; None = nothing."""
+        leaves = {field: value for field, value in life.items() if field not in (keys.TOTAL_FIELD, keys.ARRIVED_FIELD)}
+        if leaves == encoded.blobs(user):
+            return None
+        held = self._tree.decode_life(life).behaviours  # without values that cannot be read
+        both, added = self._both(held, user, lives)
+        blobs = encode_trees(both, 1).blobs(0)
+        gone = [field for field in leaves if field not in blobs]
+        put = {field: value for field, value in blobs.items() if life.get(field) != value}
+        if not put and not gone:
+            return None
+        total = life.get(keys.TOTAL_FIELD, b"")
+        return _Put(user, put_arguments(clock(life), total, len(both), added, self._ttl_s, gone, flat_of(put)))
+
+    def _both(self, held: Behaviours, user: int, lives: Lives) -> tuple[Lives, int]:
+        """What the tree shall hold, and how many of them it does not hold yet; without such it stays, whatever the caps."""
+        first, last = np.searchsorted(lives.user, [user, user + 1])
+        own = slice(first, last)
+        mine = Behaviours(lives.row[own], lives.category[own], lives.ts[own], lives.cross[own])
+        both = _of_one(Behaviours.concatenated(held, mine)).capped(self._caps)
+        added = int(np.count_nonzero(~np.isin(both.ts << 31 | both.row, held.ts << 31 | held.row)))
+        return (both, added) if added else (_of_one(held), 0)
+
+    def _read(self, users: Sequence[str]) -> list[Blobs | None]:
+        """Their trees, empty where there is none; None = something that is no tree."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id in users:
+            pipeline.hgetall(keys.tree(self._data, user_id))
+        lives: list[Blobs | None] = []
+        for reply in pipeline.execute(raise_on_error=False):
+            foreign = isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE")
+            if isinstance(reply, Exception) and not foreign:
+                raise reply
+            lives.append(None if foreign else reply)
+        return lives
+
+    def _write(self, users: Sequence[str], puts: Sequence[_Put]) -> list[int]:
+        """Call the script for each; 0 where the tree was another one by then."""
+        if not puts:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for put in puts:
+            self._script(keys=put_keys(self._data, users[put.user]), args=put.arguments, client=pipeline)
+        return pipeline.execute()
+
+
+def _of_one(life: Behaviours) -> Lives:
+    return Lives(np.zeros(len(life), np.int64), life.row, life.category, life.ts, life.cross)
