@@ -36,6 +36,15 @@ class Settings(BaseModel):
     tree_cap_per_category: int = Field(0, ge=0, description="Behaviours kept of a user in a category; 0 = all, or 100 up.")
     tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
     events_timeout_ms: float = Field(1000, gt=0, description="Longest wait for the store to acknowledge events.")
+    events_url: str = Field(
+        "", pattern=r"^$|^(rediss?|unix|kafka)://",
+        description="Where the stream is: kafka://host:port, or a Redis by URL; empty = in the store.",
+    )  # fmt: skip
+    events_stream: str = Field("", max_length=240, description="Stream or topic; empty = <data>:events, on Kafka <data>.events.")
+    events_group: str = Field("longtrail", min_length=1, description="Consumer group.")
+    events_claim_ms: int = Field(10_000, ge=1, description="An entry not acknowledged for so long goes to another consumer.")
+    events_keep_s: int = Field(600, ge=0, description="Entries that every group has acknowledged stay in the stream so long.")
+    consumer_port: int = Field(9101, ge=0, le=65535, description="Port of the consumer's metrics; 0 = none.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
     admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")

@@ -19,8 +19,9 @@ from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
-from store.load import NotPrepared, Prepared, load, load_snapshots, stored_schema
+from store.load import NotPrepared, Prepared, load, load_snapshots
 from store.registry import StoredRegistry
+from store.schema import stored_schema
 from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)

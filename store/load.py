@@ -20,7 +20,7 @@ from store import keys
 from store.arrays import BadArrays
 from store.behaviour_tree import BehaviourTree
 from store.registry import Registry, StoredRegistry
-from store.schema import Schema
+from store.schema import Schema, stored_schema
 from store.types import Behaviours
 
 SCHEMA_FILE = "schema.json"
@@ -172,9 +172,3 @@ def store_schema(redis: Redis, schema: Schema) -> None:
             "records made with one cannot be read with the other; load into an empty store"
         )
     redis.hset(keys.registry_meta(schema.data), "schema_version", schema.version)
-
-
-def stored_schema(redis: Redis, data: str) -> Schema | None:
-    """The store's schema of a data set, if it has one."""
-    content = redis.get(keys.schema(data))
-    return None if content is None else Schema.model_validate_json(content)
