@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
 from prometheus_client import start_http_server
@@ -75,7 +76,8 @@ def consume(settings: Settings, store_url: str) -> None:
         start_http_server(settings.consumer_port, settings.host, metrics.registry)
     os.environ.setdefault("FASTSTREAM_SUPERVISOR_DISABLED", "1")  # it would start a read that fails again at once, for ever
     log.info("consuming %s into %s, group %s", source.name, data, settings.events_group)
-    asyncio.run(run(source, metrics))
+    with closing(store):
+        asyncio.run(run(source, metrics))
 
 
 def served_data_set(store: Redis, named: str) -> str:
@@ -142,9 +144,9 @@ async def run(source: Source, metrics: ConsumerMetrics) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await source.open()
-    await source.broker.start()
     try:
+        await source.open()
+        await source.broker.start()
         tended = 0.0
         while not stop.is_set():
             if not all(_reads(subscriber) for subscriber in source.broker.subscribers):

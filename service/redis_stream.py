@@ -12,7 +12,7 @@ from faststream.message import StreamMessage
 from faststream.redis import BinaryMessageFormatV1, RedisBroker, StreamSub
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from service.metrics import ConsumerMetrics
@@ -25,6 +25,7 @@ A_READ = 500  # entries
 WAIT_MS = 500  # a read waits so long for the next entry; one that comes ends it
 CLAIM_EVERY_MS = 500
 TIMEOUT_S = 5.0
+RETRY_S, RETRIES = 0.5, 6  # a store that is back soon is used again at once; then the library pauses for 5 s
 GRACE_S = 5.0  # for what is being written when the consumer is stopped
 DEAD_LETTERS = 100_000  # are kept, about
 
@@ -41,7 +42,7 @@ class RedisStream:
         self.name, self._group, self._keep_ms = stream, settings.events_group, settings.events_keep_s * 1000
         self.broker = RedisBroker(
             url, logger=log, log_level=logging.DEBUG, apply_types=False, graceful_timeout=GRACE_S,
-            socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0),
+            socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(ConstantBackoff(RETRY_S), RETRIES),
         )  # fmt: skip
         # One name for the consumers of a host: acknowledgements and claims go by entry, and a name that is never used again stays
         of_group = {"group": self._group, "consumer": socket.gethostname(), "batch": True}

@@ -233,7 +233,7 @@ def test_a_consumer_killed_at_random_points_under_load_loses_nothing(filled, sto
     producer.start()
     try:
         killed_busy = 0
-        for _ in range(4):
+        for _ in range(3):
             killed = Consumer(store_url, data=filled.data, **PROMPT)
             until(killed.ready)
             until(lambda killed=killed: killed.sample("ctr_stream_batch_messages_count") > 0)
