@@ -32,11 +32,12 @@ from service.errors import (
     ScorerError,
     UnsupportedMedia,
 )
-from service.events import EventIntake, Events
+from service.events import EventIntake
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
+from service.sent_events import Events
 from service.settings import Settings
 from service.users import UserTrees
 from store.connection import connect
@@ -60,7 +61,7 @@ class Service:
         self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics))
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
-        self.intake = EventIntake(self.events_redis, bundles, settings, self.metrics)
+        self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users = UserTrees(self.events_redis, bundles)
         self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")  # scores do not wait behind events
         self.in_flight = 0

@@ -10,21 +10,25 @@ before a scorer switches to it; `--drop` removes those of parameters that no bun
 """
 
 import logging
+import os
+import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from service.bundles import LoadedBundle
+from service.bundles import Bundles, LoadedBundle
+from service.metrics import Metrics
+from service.settings import Settings
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import ITEM_VECTOR
 from store.clusters import clustered, completion_of, refresh_before
-from store.connection import text
+from store.connection import connect, text
 from store.snapshot import Snapshot
 from store.states import StateRead, UserStates
 
@@ -36,6 +40,8 @@ SHORT = 64  # a life that is shorter needs no snapshot
 TRIES = 3  # to put a snapshot beside a tree that is being appended to
 NAMES_AT_ONCE = 100
 LEFT_AFTER_MS = 60_000  # names that a keeper took and did not finish go to another
+
+WAIT_MS, RETRY_S, SAY_EVERY_S = 1000, 0.5, 60.0
 
 Did = Literal["left", "folded", "made", "changing"]
 
@@ -141,18 +147,47 @@ class Keeper:
             self._redis.xack(stream, GROUP, *[entry for entry, _ in left])
         return len(left)
 
-    def keep_all(self, users: Iterator[str], done: Callable[[], None]) -> None:
-        """Bring the snapshots of all users up to their trees; `done` is called after each."""
-        for user_id in users:
-            self.keep(user_id)
-            done()
+    def run(self) -> None:
+        """Do whoever is due until the process is stopped. A store that fails is waited for."""
+        name, said = f"{socket.gethostname()} {os.getpid()}", time.monotonic()
+        log.info("keeping states of %s", ", ".join(model.name for model in self.models))
+        while True:
+            try:
+                self.take_names(name, WAIT_MS)
+            except RedisError as error:
+                log.error("states: %s; trying again", error)
+                time.sleep(RETRY_S)
+            if self.did and time.monotonic() - said > SAY_EVERY_S:
+                log.info("states: %s", self.summary)
+                said = time.monotonic()
+                self.did.clear()
 
-    def drop_others(self, users: Iterator[str], done: Callable[[], None]) -> int:
-        """Remove users' snapshots of parameters that no bundle here has; how many."""
-        dropped = 0
-        for user_id in users:
-            key = keys.states(self._data, user_id)
-            if others := [field for field in self._redis.hkeys(key) if text(field) not in self._ids]:
-                dropped += self._redis.hdel(key, *others)
-            done()
-        return dropped
+    @property
+    def summary(self) -> str:
+        """How many states of each model were left, folded, made or dropped."""
+        return ", ".join(f"{what}: {count:,}" for what, count in sorted(self.did.items())) or "nothing to do"
+
+    def users(self) -> Iterator[str]:
+        """Ids of all users with a tree, in no order."""
+        return BehaviourTree(self._redis, self._data, 0).users()
+
+    def drop_others(self, user_id: str) -> None:
+        """Remove a user's snapshots of parameters that no bundle here has."""
+        key = keys.states(self._data, user_id)
+        if others := [field for field in self._redis.hkeys(key) if text(field) not in self._ids]:
+            self.did["dropped"] += self._redis.hdel(key, *others)
+
+
+def open_keeper(settings: Settings, redis_url: str) -> Keeper:
+    """A keeper of the models that the settings' bundles have.
+
+    Raises:
+        ValueError: no bundle there keeps anything of its users.
+    """
+    metrics = Metrics()
+    bundles = Bundles(settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, metrics)
+    redis = connect(redis_url, settings.events_timeout_ms / 1000 + WAIT_MS / 1000)
+    keeper = Keeper(bundles.all, redis, bundles.data)
+    if not keeper.models:
+        raise ValueError(f"{settings.bundles}: no bundle there keeps a state of its users (sdim, mimn, twin_v2 do)")
+    return keeper

@@ -1,11 +1,13 @@
 """Stage times and counters: one timer per request feeds header, histograms and deadline."""
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from service.errors import DeadlineExceeded
+from store.events import Event, Written
 
 Stage = Literal["queue", "request", "behaviours", "search", "attend", "scores"]
 STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend", "scores")
@@ -60,6 +62,49 @@ class StageTimer:
         return ", ".join([*parts, f"total;dur={sum(self.seconds.values()) * 1000:.3f}"])
 
 
+class EventMetrics:
+    """What becomes of events, on whichever way they came in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = Counter("ctr_events", "Events that came in.", ["result"], registry=registry)
+        self.other_category = Counter(
+            "ctr_events_other_category", "Events that named another category than their item has.", registry=registry
+        )
+        self.freshness = Histogram(
+            "ctr_event_freshness_seconds", "From arrival to visible in scores.", buckets=BUCKETS, registry=registry
+        )
+        self.lag = Histogram(
+            "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
+            buckets=(0.1, 1, 10, 60, 600, 3600, 86400, 604800), registry=registry,
+        )  # fmt: skip
+
+    def count(self, written: Written, events: Sequence[Event], arrived: Sequence[float]) -> None:
+        """Count events that the store has just acknowledged; `arrived`: Unix seconds of each call or message."""
+        now = time.time()
+        self.events.labels("accepted").inc(written.accepted)
+        self.events.labels("duplicate").inc(written.duplicates)
+        self.other_category.inc(written.other_category)
+        for moment in arrived:
+            self.freshness.observe(max(now - moment, 0))
+        for event in events:
+            self.lag.observe(max(now - event.ts, 0))
+
+
+class ConsumerMetrics:
+    """All metrics of one consumer, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        to = self.registry
+        self.events = EventMetrics(to)
+        self.batch = Histogram(
+            "ctr_stream_batch_messages", "Messages written together.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500), registry=to
+        )
+        self.retries = Counter("ctr_stream_retries", "Writes that were not acknowledged, and tried again.", registry=to)
+        self.pending = Gauge("ctr_stream_pending", "Entries delivered and not acknowledged.", registry=to)
+        self.waiting = Gauge("ctr_stream_waiting", "Entries not delivered yet.", registry=to)
+
+
 class Metrics:
     """All metrics of one scorer, in a registry of its own."""
 
@@ -85,17 +130,7 @@ class Metrics:
         self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], registry=to)
         self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], registry=to)
         self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", registry=to)
-        self.events = Counter("ctr_events", "Events of acknowledged calls.", ["result"], registry=to)
-        self.other_category = Counter(
-            "ctr_events_other_category", "Events that named another category than their item has.", registry=to
-        )  # fmt: skip
-        self.event_freshness = Histogram(
-            "ctr_event_freshness_seconds", "From a call's arrival to visible in scores.", buckets=BUCKETS, registry=to
-        )
-        self.event_lag = Histogram(
-            "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
-            buckets=(0.1, 1, 10, 60, 600, 3600, 86400, 604800), registry=to,
-        )  # fmt: skip
+        self.events = EventMetrics(to)
         self.states = Counter("ctr_state_reads", "How users' states were read, for models that keep one.", ["how"], registry=to)
         self.tail = Histogram(
             "ctr_tail_behaviours", "Behaviours after a user's snapshot.",

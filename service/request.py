@@ -82,11 +82,16 @@ def parse(body: bytes, max_candidates: int) -> ScoreRequest:
 
 
 def read_as(model: type[Body], body: bytes, field: str, limit: int) -> Body:
-    """Read a JSON body whose list `field` may have so many entries; the length is looked at before they are.
+    """Read a JSON body whose list `field` may have so many entries; raises as `read_object` and `check`."""
+    return check(model, read_object(body), field, limit)
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """A body as a JSON object.
 
     Raises:
         InvalidJson: no JSON; NaN and Infinity are none either.
-        InvalidRequest: a field is missing, of a wrong type or out of range.
+        InvalidRequest: JSON, and no object.
     """
     try:
         content = orjson.loads(body)
@@ -94,6 +99,15 @@ def read_as(model: type[Body], body: bytes, field: str, limit: int) -> Body:
         raise InvalidJson(str(error)) from None
     if not isinstance(content, dict):
         raise InvalidRequest(f"body: {type(content).__name__}, an object is needed", "body")
+    return content
+
+
+def check(model: type[Body], content: dict[str, Any], field: str, limit: int) -> Body:
+    """The object as `model`; the length of its list `field` is looked at before the entries are.
+
+    Raises:
+        InvalidRequest: a field is missing, of a wrong type or out of range.
+    """
     listed = content.get(field)
     if isinstance(listed, list) and len(listed) > limit:
         raise InvalidRequest(f"{field}: {len(listed)}, limit {limit}", field)

@@ -38,6 +38,15 @@ class Settings(BaseModel):
     tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
     user_ttl_s: int = Field(0, ge=0, le=MAX_TTL_S, description="How long a user without events is kept; 0 = for ever.")
     events_timeout_ms: float = Field(1000, gt=0, description="Longest wait for the store to acknowledge events.")
+    events_url: str = Field(
+        "", pattern=r"^$|^(rediss?|unix|kafka)://",
+        description="Where the stream is: kafka://host:port, or a Redis by URL; empty = in the store.",
+    )  # fmt: skip
+    events_stream: str = Field("", max_length=240, description="Stream or topic; empty = <data>:events, on Kafka <data>.events.")
+    events_group: str = Field("longtrail", min_length=1, description="Consumer group.")
+    events_claim_ms: int = Field(10_000, ge=1, description="An entry not acknowledged for so long goes to another consumer.")
+    events_keep_s: int = Field(600, ge=0, description="Entries that every group has acknowledged stay in the stream so long.")
+    consumer_port: int = Field(9101, ge=0, le=65535, description="Port of the consumer's metrics; 0 = none.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
     admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")
@@ -51,12 +60,12 @@ class Settings(BaseModel):
 
     @property
     def caps(self) -> Caps:
-        """Most behaviours that are kept."""
-        return Caps(self.tree_cap_per_category, self.tree_cap_per_user)
+        """What is kept of a user."""
+        return Caps(self.tree_cap_per_category, self.tree_cap_per_user, self.user_ttl_s)
 
     @model_validator(mode="after")
     def _caps_that_keep_the_newest(self) -> Self:
-        Caps(self.tree_cap_per_category, self.tree_cap_per_user)
+        self.caps  # noqa: B018  (checks itself)
         return self
 
 

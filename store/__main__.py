@@ -20,9 +20,10 @@ from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
-from store.load import NotPrepared, Prepared, load, stored_schema
+from store.load import NotPrepared, Prepared, load
 from store.load_snapshots import load_snapshots
 from store.registry import StoredRegistry
+from store.schema import stored_schema
 from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
@@ -73,8 +74,8 @@ def load_command(
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
     with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
         task = progress.add_task("load", total=total)
-        caps = Caps(cap_per_category, cap_per_user)
-        done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps, ttl_s)
+        caps = Caps(cap_per_category, cap_per_user, ttl_s)
+        done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps)
         for path in snapshots or []:
             task = progress.add_task(str(path), total=None)
             left_out = 0

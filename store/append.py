@@ -37,10 +37,11 @@ class UnreadableTree(ResponseError):
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Most behaviours that are kept, 0 = no limit. Of a category at least the newest list's length."""
+    """What is kept of a user, 0 = no limit. Of a category at least the newest list's length."""
 
-    per_category: int = 0
+    per_category: int = 0  # behaviours
     per_user: int = 131_072
+    ttl_s: int = 0  # without events, then the tree and every state go
 
     def __post_init__(self) -> None:
         if self.per_category and self.per_category < NEWEST:
@@ -66,9 +67,8 @@ class Arrived:
 class Appender:
     """Appends to the trees of one data set."""
 
-    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS, ttl_s: int = 0) -> None:
-        """`ttl_s`: seconds that a user without events is kept, 0 = for ever."""
-        self._redis, self._data, self._caps, self._ttl_s = redis, data, caps, ttl_s
+    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS) -> None:
+        self._redis, self._data, self._caps = redis, data, caps
         self._dtype = record_dtype(cross_features)
         self._script = redis.register_script(SCRIPT)
 
@@ -90,25 +90,29 @@ class Appender:
         records["row"], records["ts"] = [one.row for one in arrived], [one.ts for one in arrived]
         for i, one in enumerate(arrived):
             records["cross"][i] = np.frombuffer(one.cross, np.uint8)
-        packed, width = records.tobytes(), self._dtype.itemsize
+        packed, width, caps = records.tobytes(), self._dtype.itemsize, self._caps
         pipeline = self._redis.pipeline(transaction=False)
         for user_id, places in of_user.items():
-            arguments: list[bytes | int] = [width - 8, NEWEST, self._caps.per_category, self._caps.per_user, self._ttl_s]
+            arguments: list[bytes | int] = [width - 8, NEWEST, caps.per_category, caps.per_user, caps.ttl_s]
             for i in places:
                 arguments += [b"%d" % arrived[i].category, packed[i * width : (i + 1) * width]]
             own = [keys.tree(self._data, user_id), keys.states(self._data, user_id)]
             self._script(keys=own, args=arguments, client=pipeline)
         new, due = [False] * len(arrived), []
+        faults: list[Exception] = []
         for (user_id, places), reply in zip(of_user.items(), pipeline.execute(raise_on_error=False), strict=True):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
-                raise UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable")
-            if isinstance(reply, Exception):
-                raise reply
-            *put, states_due = reply
-            due += [user_id] * states_due
-            for i, one in zip(places, put, strict=True):
-                new[i] = bool(one)
+                faults.append(UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable"))
+            elif isinstance(reply, Exception):
+                faults.append(reply)
+            else:
+                *put, states_due = reply
+                due += [user_id] * states_due
+                for i, one in zip(places, put, strict=True):
+                    new[i] = bool(one)
         self._tell(due)
+        if faults:
+            raise faults[0]
         return new
 
     def _tell(self, users: list[str]) -> None:

@@ -1,8 +1,8 @@
 """The embedded store: a real Valkey server from a wheel, with its data on disk.
 
 It is the default where no CTR_REDIS_URL is given. It listens on a socket file, keeps
-an append-only file (fsync every second: a killed machine loses at most that second, a killed server
-nothing), and two of them cannot share a folder.
+an append-only file (fsync every second: what a kill may cost is in store/README.md, Durability), and two of
+them cannot share a folder.
 """
 
 import fcntl

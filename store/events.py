@@ -12,7 +12,7 @@ from redis import Redis
 from store import keys
 from store.append import Appender, Arrived, Caps
 from store.registry import NO_CATEGORY, StoredRegistry, stored_versions
-from store.schema import Schema
+from store.schema import Schema, stored_schema
 
 
 class StoreNotLoaded(ValueError):
@@ -42,11 +42,15 @@ class Written:
 class EventWriter:
     """Writes the events of one data set."""
 
-    def __init__(self, redis: Redis, schema: Schema, registry_id: str, caps: Caps, ttl_s: int = 0) -> None:
-        """`ttl_s`: seconds that a user without events is kept, 0 = for ever."""
+    def __init__(self, redis: Redis, schema: Schema, registry_id: str, caps: Caps) -> None:
         self._redis, self._schema, self._registry_id = redis, schema, registry_id
         self._registry = StoredRegistry(redis, schema.data)
-        self._appender = Appender(redis, schema.data, len(schema.cross_features), caps, ttl_s)
+        self._appender = Appender(redis, schema.data, len(schema.cross_features), caps)
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the cross features that an event may have."""
+        return [feature.name for feature in self._schema.cross_features]
 
     def write(self, events: Sequence[Event]) -> Written:
         """Put events into their users' trees; when this returns every reader sees them. Sending a call again is safe.
@@ -94,3 +98,16 @@ class EventWriter:
         values = self._redis.hmget(keys.categories(self._schema.data), distinct)
         row = {name: int(value or 0) for name, value in zip(distinct, values, strict=True)}
         return [row[name] for name in names]
+
+
+def stored_writer(redis: Redis, data: str, caps: Caps) -> EventWriter:
+    """A writer by the store's own schema and registry, for who has no bundle.
+
+    Raises:
+        StoreNotLoaded: the store has none.
+    """
+    schema = stored_schema(redis, data)
+    registry_id, _ = stored_versions(redis, data)
+    if schema is None or not registry_id:
+        raise StoreNotLoaded(f"the store holds no data set {data}: python -m store load --data {data}")
+    return EventWriter(redis, schema, registry_id, caps)

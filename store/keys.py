@@ -20,9 +20,14 @@ def check_data_name(name: str) -> str:
     Raises:
         ValueError: otherwise.
     """
-    if not _DATA_NAME.fullmatch(name):
+    if not is_data_name(name):
         raise ValueError(f"data set name {name!r}: letters, digits, '_', '.' and '-' only, at most 64")
     return name
+
+
+def is_data_name(name: str) -> bool:
+    """Whether it can stand in a key, a folder and a metric label."""
+    return _DATA_NAME.fullmatch(name) is not None
 
 
 def tree(data: str, user_id: str) -> str:
@@ -63,6 +68,16 @@ def categories(data: str) -> str:
 def schema(data: str) -> str:
     """STRING: schema.json."""
     return f"{data}:schema"
+
+
+def events(data: str) -> str:
+    """STREAM: events on their way into the trees; field `data` of an entry is one as JSON."""
+    return f"{data}:events"
+
+
+def dead_letters(stream: str) -> str:
+    """STREAM: what could not be taken from another stream, with the reason."""
+    return f"{stream}:dead"
 
 
 def _tag(user_id: str) -> str:

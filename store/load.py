@@ -23,7 +23,7 @@ from store.arrays import BadArrays
 from store.connection import connect
 from store.load_job import Job, Loaded, checked_job
 from store.registry import Registry, StoredRegistry
-from store.schema import Schema
+from store.schema import Schema, stored_schema
 from store.types import Behaviours
 
 SCHEMA_FILE = "schema.json"
@@ -121,7 +121,6 @@ def load(
     behaviours: str | None = None,
     ray: str | None = None,
     caps: Caps = DEFAULT_CAPS,
-    ttl_s: int = 0,
 ) -> Loaded:
     """Bring schema, registry and trees into the store; a second load changes nothing.
 
@@ -132,7 +131,7 @@ def load(
         url: of the store. written: told of each batch as it is acknowledged.
         behaviours: Parquet in place of the folder's own: a file, a folder, a glob, or a URL of an object store.
         ray: address of a Ray cluster to run on; None = in this process.
-        caps: what a tree keeps at most. ttl_s: time to live of a tree that is written, 0 = none.
+        caps: what is kept of a user.
 
     Raises:
         BadBehaviours: a file is missing or unreadable, or one of its values is wrong; nothing was written.
@@ -142,7 +141,7 @@ def load(
     data, registry = prepared.schema.data, prepared.registry
     buckets = {feature.name: feature.buckets for feature in prepared.schema.cross_features}
     source = behaviours or str(prepared.folder / BEHAVIOURS_FILE)
-    run = checked_job(Job(source, url, data, buckets, registry.category, caps, ttl_s), ray)
+    run = checked_job(Job(source, url, data, buckets, registry.category, caps), ray)
     with closing(connect(url)) as redis:
         store_schema(redis, prepared.schema)
         StoredRegistry(redis, data).load(registry)
@@ -163,9 +162,3 @@ def store_schema(redis: Redis, schema: Schema) -> None:
             "records made with one cannot be read with the other; load into an empty store"
         )
     redis.hset(keys.registry_meta(schema.data), "schema_version", schema.version)
-
-
-def stored_schema(redis: Redis, data: str) -> Schema | None:
-    """The store's schema of a data set, if it has one."""
-    content = redis.get(keys.schema(data))
-    return None if content is None else Schema.model_validate_json(content)

@@ -39,7 +39,6 @@ class Job:
     buckets: dict[str, int]  # cross feature -> how many values it can have
     category: Rows  # [N] of each row of the registry
     caps: Caps = DEFAULT_CAPS
-    ttl_s: int = 0  # time to live of a tree that is written, 0 = none
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class _Worker:
 
     def __init__(self, job: Job) -> None:
         self._category = job.category
-        self._loader = TreeLoader(connect(job.url), job.data, len(job.buckets), job.caps, job.ttl_s)
+        self._loader = TreeLoader(connect(job.url), job.data, len(job.buckets), job.caps)
 
     def load(self, user_id: Any, row: Any, ts: Any, *cross: Any) -> pa.Array:
         """Write a batch, given as the engine's columns; for each behaviour whether its user's tree was made or changed."""

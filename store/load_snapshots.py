@@ -14,7 +14,8 @@ from redis import Redis
 
 from store import keys
 from store.behaviour_tree import BehaviourTree, Read
-from store.load import NotPrepared, stored_schema
+from store.load import NotPrepared
+from store.schema import stored_schema
 from store.snapshot import BadSnapshot, Snapshot, read_header, stamped
 from store.states import PUT
 

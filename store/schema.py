@@ -12,7 +12,10 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from redis import Redis
 
+from store import keys
+from store.connection import text
 from store.keys import check_data_name
 from store.types import PADDING, UNKNOWN, Bytes
 
@@ -105,3 +108,16 @@ class Schema(BaseModel):
         values = {name: given.get(name) for name in self.context_names}
         values |= {name: clock.get(name) for name, value in values.items() if value is None}  # null is absent
         return np.array([feature.encode(values[feature.name]) for feature in self.context], np.int32)
+
+
+def stored_schema(redis: Redis, data: str) -> Schema | None:
+    """The store's schema of a data set, if it has one."""
+    content = redis.get(keys.schema(data))
+    return None if content is None else Schema.model_validate_json(content)
+
+
+def stored_data_sets(redis: Redis) -> list[str]:
+    """Names of the data sets that the store holds. Cost: a walk over all its keys, about a second a million."""
+    suffix = keys.schema("")
+    found = (text(key).removesuffix(suffix) for key in redis.scan_iter(keys.schema("*"), count=10_000, _type="STRING"))
+    return sorted({name for name in found if keys.is_data_name(name)})

@@ -32,9 +32,9 @@ class _Put:
 class TreeLoader:
     """Loads trees of one data set."""
 
-    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps, ttl_s: int = 0) -> None:
-        """`caps` as in `store/append.py`; `ttl_s`: time to live of a tree that is written, 0 = none."""
-        self._redis, self._data, self._caps, self._ttl_s = redis, data, caps, ttl_s
+    def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps) -> None:
+        """`caps` as in `store/append.py`."""
+        self._redis, self._data, self._caps = redis, data, caps
         self._tree = BehaviourTree(redis, data, cross_features)
         self._script = redis.register_script(SCRIPT)
 
@@ -69,7 +69,7 @@ class TreeLoader:
 
     def _new(self, user: int, seen: bytes, encoded: EncodedTrees) -> _Put:
         total = encoded.totals[user]
-        return _Put(user, put_arguments(seen, b"", total, total, self._ttl_s, (), encoded.flat(user)))
+        return _Put(user, put_arguments(seen, b"", total, total, self._caps.ttl_s, (), encoded.flat(user)))
 
     def _joined(self, user: int, life: Blobs, encoded: EncodedTrees, lives: Lives) -> _Put | None:
         """What a tree needs to hold these behaviours as well; None = nothing."""
@@ -84,7 +84,7 @@ class TreeLoader:
         if not put and not gone:
             return None
         total = life.get(keys.TOTAL_FIELD, b"")
-        return _Put(user, put_arguments(clock(life), total, len(both), added, self._ttl_s, gone, flat_of(put)))
+        return _Put(user, put_arguments(clock(life), total, len(both), added, self._caps.ttl_s, gone, flat_of(put)))
 
     def _both(self, held: Behaviours, user: int, lives: Lives) -> tuple[Lives, int]:
         """What the tree shall hold, and how many of them it does not hold yet; without such it stays, whatever the caps."""

@@ -1,5 +1,8 @@
 """Keepers: after any stream of events a user's state is that of a rebuild, and a request needs no more than a tail."""
 
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -21,7 +24,9 @@ from store.behaviour_tree import BehaviourTree
 from store.clusters import REFRESH_S
 from store.connection import connect
 from store.snapshot import read_header
+from tests.service.serving import until
 from tests.service.test_snapshots import KEEPING
+from tests.world import ROOT
 
 USER = "kept {1}"
 FIRST_TS = 100 * REFRESH_S - 50  # events fall before and after a refresh
@@ -42,14 +47,14 @@ class Kept:
         self.field = self.loaded.bundle.manifest.snapshot_id
         self.name = name
 
-    def append(self, *events, caps=None, ttl_s=0):
+    def append(self, *events, caps=None):
         """Events as (item number, ts)."""
         rows = [2 + item for item, _ in events]
         arrived = [
             Arrived(USER, row, int(self.registry.category[row]), ts, bytes(self.features))
             for row, (_, ts) in zip(rows, events, strict=True)
         ]
-        return Appender(self.redis, self.data, self.features, caps or Caps(), ttl_s).append(arrived)
+        return Appender(self.redis, self.data, self.features, caps or Caps()).append(arrived)
 
     def keep(self, now=FIRST_TS + 100):
         return self.states.keep(USER, now)
@@ -198,11 +203,11 @@ def test_above_the_caps_the_state_holds_what_the_tree_has_dropped(kept):
 
 
 def test_a_state_lives_as_long_as_its_user(kept):
-    kept.append(*in_order(20), ttl_s=1000)
+    kept.append(*in_order(20), caps=Caps(ttl_s=1000))
     kept.keep()
     state, tree = (kept.redis.ttl(name(kept.data, USER)) for name in (keys.states, keys.tree))
     assert 0 < state <= tree <= 1000
-    kept.append(*in_order(1, first=20), ttl_s=5000)
+    kept.append(*in_order(1, first=20), caps=Caps(ttl_s=5000))
     assert all(kept.redis.ttl(name(kept.data, USER)) > 4000 for name in (keys.states, keys.tree))
 
 
@@ -260,8 +265,41 @@ def test_states_of_another_version_stand_beside_until_they_are_dropped(kept):
     key = keys.states(kept.data, USER)
     kept.redis.hset(key, "f" * 16, b"of another version")
     keeper = Keeper([kept.loaded], kept.redis, kept.data)
-    done = []
-    keeper.keep_all(iter([USER]), lambda: done.append(1))
+    assert USER in keeper.users()
+    keeper.keep(USER)
     assert set(kept.redis.hkeys(key)) == {b"f" * 16, kept.field.encode()}
-    assert keeper.drop_others(iter([USER]), lambda: done.append(1)) == 1
-    assert (kept.redis.hkeys(key), done) == ([kept.field.encode()], [1, 1])
+    keeper.drop_others(USER)
+    assert (kept.redis.hkeys(key), keeper.did["dropped"]) == ([kept.field.encode()], 1)
+
+
+# python -m service keep
+
+
+def service_keep(world, *options):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
+    environment |= {"CTR_REDIS_URL": world.store_url, "CTR_BUNDLES": str(world.bundles)}
+    command = [sys.executable, "-m", "service", "keep", *options]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_command_keeps_who_is_due_and_ends_when_it_is_told(world):
+    kept = Kept(world, "sdim")
+    kept.delete()
+    kept.redis.delete(keys.states_due(kept.data))
+    with service_keep(world) as process:
+        try:
+            kept.append(*in_order(150))
+            until(kept.stored, 60)
+            kept.score()
+            assert kept.hows() == {"tail": 1.0}
+        finally:
+            process.terminate()
+            kept.delete()
+        assert process.wait(timeout=20) == 0, process.stderr.read()
+
+
+def test_without_a_model_that_keeps_states_the_command_says_so(world, tmp_path):
+    (tmp_path / "din").symlink_to(world.bundles / "din")
+    environment = {"CTR_REDIS_URL": world.store_url, "CTR_BUNDLES": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-m", "service", "keep"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "no bundle there keeps a state of its users" in done.stderr) == (1, True)

@@ -6,7 +6,7 @@ import pytest
 
 import service.pipeline
 from service.errors import DeadlineExceeded
-from service.metrics import STAGES, Metrics, StageTimer
+from service.metrics import STAGES, ConsumerMetrics, Metrics, StageTimer
 from tests.service.readme import table
 from tests.service.serving import served, until
 
@@ -260,5 +260,6 @@ def test_a_caller_that_hangs_up_is_no_error_of_ours(fresh):
 
 def test_the_readme_lists_every_metric_with_its_type():
     suffix = {"counter": "_total"}
-    made = {(family.name + suffix.get(family.type, ""), family.type) for family in Metrics().registry.collect()}
+    families = [family for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect()]
+    made = {(family.name + suffix.get(family.type, ""), family.type) for family in families}
     assert {(name, kind) for name, kind, _ in table("name", "type", "what")} == made

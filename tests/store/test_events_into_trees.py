@@ -5,7 +5,7 @@ import pytest
 from store import keys
 from store.append import DEFAULT_CAPS
 from store.behaviour_tree import BehaviourTree
-from store.events import Event, EventWriter, StoreNotLoaded, Written
+from store.events import Event, EventWriter, StoreNotLoaded, Written, stored_writer
 from store.load import load
 from store.registry import NO_CATEGORY, StoredRegistry
 from tests.store.events import events_of
@@ -76,3 +76,18 @@ def test_an_empty_store_is_not_written(redis, prepare, data_name):
     with pytest.raises(StoreNotLoaded, match="registry none"):
         writer.write([Event(USER, "i2", 200)])
     assert redis.keys(f"{data_name}*") == []
+
+
+def test_a_writer_by_the_stores_own_schema_writes_the_same(writer, redis, data_name, life):
+    own = stored_writer(redis, data_name, DEFAULT_CAPS)
+    assert own.features == writer.features == ["price"]
+    assert own.write([Event("u2", "i3", 200, features={"price": 1.5})]) == Written(1, 0, 0)
+    assert writer.write([Event("u2", "i3", 200, features={"price": 1.5})]) == Written(0, 1, 0)
+    assert life("u2") == [(3, 3, 200, 2)]
+
+
+@pytest.mark.parametrize("missing", [keys.schema, keys.registry_meta])
+def test_a_store_without_schema_or_registry_has_no_writer(writer, redis, data_name, missing):
+    redis.delete(missing(data_name))
+    with pytest.raises(StoreNotLoaded, match=f"python -m store load --data {data_name}"):
+        stored_writer(redis, data_name, DEFAULT_CAPS)

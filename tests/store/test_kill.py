@@ -1,4 +1,8 @@
-"""A store that is killed under load, again and again: what was acknowledged is there, once, when it is back."""
+"""A store that is killed under load, again and again: what was acknowledged is there, once, when it is back.
+
+With fsync every second the server may hold back its writes for up to two seconds while the disk is busy, and
+acknowledge them: a kill then loses as much. That is stated in store/README.md, and measured here.
+"""
 
 import random
 import threading
@@ -14,6 +18,7 @@ from store.connection import connect
 from tests.service.own_store import OwnStore
 from tests.store.events import events_of
 
+HELD_BACK_S = 2.0
 WRITERS, KILLS, USERS = 4, 4, 6
 DATA = "killed"
 
@@ -43,22 +48,22 @@ class Writer(threading.Thread):
                     self.again += 1
                     time.sleep(0.01)
                 else:
-                    self.acknowledged += call
+                    self.acknowledged += [(time.monotonic(), one) for one in call]
                     break
 
 
-@pytest.mark.parametrize("fsync", ["always", "everysec"])
-def test_a_killed_store_has_every_acknowledged_behaviour_once(tmp_path, fsync):
-    """A killed server loses nothing either way: only a machine that fails loses up to a second with `everysec`."""
+@pytest.mark.parametrize(("fsync", "may_lose_s"), [("always", 0), ("everysec", HELD_BACK_S)])
+def test_a_killed_store_has_every_acknowledged_behaviour_once(tmp_path, fsync, may_lose_s):
     store, ended = OwnStore(tmp_path, fsync), threading.Event()
     store.start()
     writers = [Writer(store.url, number, ended) for number in range(1, WRITERS + 1)]
     for writer in writers:
         writer.start()
-    numbers = random.Random(fsync)
+    numbers, kills = random.Random(fsync), []
     try:
         for _ in range(KILLS):
             time.sleep(numbers.uniform(0.1, 0.5))
+            kills.append(time.monotonic())
             store.kill()
             store.start()
         time.sleep(0.3)
@@ -72,9 +77,14 @@ def test_a_killed_store_has_every_acknowledged_behaviour_once(tmp_path, fsync):
         store.kill()
     assert sum(writer.again for writer in writers) > 0  # kills came in the middle of calls
     stored = Counter((user, row, ts) for user, life in lives.items() for row, _, ts, _ in events_of(life.behaviours))
-    acknowledged = {(one.user_id, one.row, one.ts) for writer in writers for one in writer.acknowledged}
+    acknowledged = {(one.user_id, one.row, one.ts): at for writer in writers for at, one in writer.acknowledged}
     sent = {(one.user_id, one.row, one.ts) for writer in writers for one in writer.sent}
     assert len(acknowledged) > 200
-    assert acknowledged <= set(stored) <= sent
+    assert set(stored) <= sent
+    lost = [at for behaviour, at in acknowledged.items() if behaviour not in stored]
+    ages = [min(kill - at for kill in kills if kill >= at - 0.1) for at in lost]
+    print(f"{fsync}: {len(lost)} of {len(acknowledged)} acknowledged were lost, up to {max(ages, default=0):.3f} s before a kill")
+    assert all(age <= may_lose_s for age in ages)
+    assert may_lose_s or not lost
     assert set(stored.values()) == {1}
     assert all(life.bad_records == 0 and life.whole for life in lives.values())

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from store.schema import CLOCK_CONTEXT, MAX_EDGES, ContextFeature, CrossFeature, Schema
+from store import keys
+from store.schema import CLOCK_CONTEXT, MAX_EDGES, ContextFeature, CrossFeature, Schema, stored_data_sets, stored_schema
 
 AT = 1_700_000_000  # Tuesday 2023-11-14, 22:13:20 UTC
 PRICE = CrossFeature(name="price", edges=[1.0, 2.5])
@@ -156,3 +157,15 @@ def test_an_unknown_field_is_refused():
 def test_a_schema_cannot_be_changed_in_place():
     with pytest.raises(ValidationError):
         schema().data = "other"
+
+
+def test_the_data_sets_of_a_store_are_those_with_a_schema(redis, data_name):
+    other = f"{data_name}.b"
+    assert not {data_name, other} & set(stored_data_sets(redis))
+    for name in (data_name, other):
+        redis.set(keys.schema(name), schema(data=name).model_dump_json())
+    redis.set(f"{data_name}:of:others:schema", "no data set of ours")
+    redis.hset(keys.schema(f"{data_name}.c"), "no", "string")
+    assert [name for name in stored_data_sets(redis) if name.startswith(data_name)] == [data_name, other]
+    assert stored_schema(redis, other) == schema(data=other)
+    assert stored_schema(redis, f"{data_name}.d") is None

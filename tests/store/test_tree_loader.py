@@ -28,12 +28,12 @@ def tree(redis, data_name):
 def load(redis, data_name):
     """Load {user: behaviours}; whether each user's tree was made or changed."""
 
-    def run(lives, caps=DEFAULT_CAPS, ttl_s=0):
+    def run(lives, caps=DEFAULT_CAPS):
         users = list(lives)
         rows = [(users.index(user), *event) for user in users for event in lives[user]]
         table = np.array(rows, np.int64).reshape(-1, 5)
         columns = (table[:, 0].copy(), table[:, 1].astype(np.int32), table[:, 2].astype(np.int32), table[:, 3].copy())
-        changed = TreeLoader(redis, data_name, 1, caps, ttl_s).load(users, Lives(*columns, table[:, 4:].astype(np.uint8)))
+        changed = TreeLoader(redis, data_name, 1, caps).load(users, Lives(*columns, table[:, 4:].astype(np.uint8)))
         return dict(zip(users, changed.tolist(), strict=True))
 
     return run
@@ -116,7 +116,7 @@ def test_a_value_that_is_missing_is_made_again(load, fields, redis, data_name, f
 
 
 def test_a_tree_is_written_with_a_time_to_live(load, redis, data_name):
-    load({"u": SMALL}, ttl_s=100)
+    load({"u": SMALL}, Caps(ttl_s=100))
     assert 0 < redis.ttl(keys.tree(data_name, "u")) <= 100
 
 

@@ -1,0 +1,28 @@
+"""The freshness of events on a small scale: both ways are measured, nothing is lost; no time is asserted."""
+
+from loadtest import freshness_bench
+from loadtest.freshness_bench import LIFE, measure
+from store.behaviour_tree import BehaviourTree
+from tests.service.tiny import Tiny
+
+
+def test_both_ways_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(freshness_bench, "LOG", tmp_path / "log")
+    monkeypatch.setattr(freshness_bench, "USERS", 20)
+    made = measure(rate=200, seconds=1, bundle=Tiny.at(tmp_path / "bundles").add("din"))
+    assert (made["offered_per_s"], made["seconds"]) == (200, 1)
+    stream, http = made["stream"], made["http"]
+    assert (stream["n"], stream["errors"]) == (20, 0)
+    assert http["errors"] == 0
+    assert 10 <= http["n"] <= 200  # calls of 1 to 20 events
+    for row in (stream, http):
+        assert 0 <= row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+        assert {"achieved_per_s", "generator_cpu", "server_cpu", "store_cpu"} <= set(row)
+
+
+def test_trees_are_there_before_the_events(redis, monkeypatch):
+    monkeypatch.setattr(freshness_bench, "USERS", 2)
+    data, item, category, width = freshness_bench._fill(redis, None)
+    assert (item, category, width) == ("i0", 2, 12)
+    life = BehaviourTree(redis, data, 4).read_life("u1")
+    assert (len(life.behaviours), life.bad_records) == (LIFE, 0)
