@@ -71,6 +71,8 @@ class StreamIntake:
             except ScorerError as error:
                 dead.append(DeadLetter(message, f"{error.title}: {error.detail}"))
         events = [event for _, found in read for event in found]
+        if not events:
+            writer.check()  # what it does not know, the store might by now
         refused: dict[str, str] = {}  # user -> why their tree takes nothing
         written = [_write(writer, events[start : start + A_WRITE], refused) for start in range(0, len(events), A_WRITE)]
         arrived = []

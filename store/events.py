@@ -61,7 +61,7 @@ class EventWriter:
             StoreNotLoaded: before anything is written.
             store.append.UnreadableTree, redis.exceptions.RedisError: not acknowledged; some may have been written.
         """
-        self._check()
+        self.check()
         given = [event.category or NO_CATEGORY for event in events]
         row, category = self._registry.register([event.item_id for event in events], given)
         cross = self._buckets(events)
@@ -77,7 +77,12 @@ class EventWriter:
         )
         return Written(sum(new), len(new) - sum(new), other)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Whether the store still means what this writer means.
+
+        Raises:
+            StoreNotLoaded: it holds another registry or schema, or none.
+        """
         registry_id, version = stored_versions(self._redis, self._schema.data)
         if (registry_id, version) != (self._registry_id, self._schema.version):
             raise StoreNotLoaded(

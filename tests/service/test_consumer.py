@@ -1,6 +1,7 @@
 """The stream consumer as a process, against real servers; Kafka by the library's in-memory broker."""
 
 import asyncio
+import dataclasses
 import random
 import signal
 import sys
@@ -14,6 +15,7 @@ import orjson
 import pytest
 from faststream.kafka import TestKafkaBroker
 from faststream.kafka.message import FakeConsumer
+from faststream.kafka.testing import build_message
 from faststream.redis import RedisBroker
 from redis.exceptions import ConnectionError as StoreGone
 from redis.exceptions import RedisError
@@ -454,14 +456,17 @@ def test_kafka_records_are_in_their_trees_and_poison_in_the_dead_topic(in_proces
 
     async def publish():
         async with TestKafkaBroker(source.broker, connect_only=False) as broker:
-            await broker.publish(event("kafka", 1), topic="clicks", headers={"odd": "é"})
+            await broker.publish(event("kafka", 1), topic="clicks")
             await broker.publish(event("kafka", 1), topic="clicks")
             await broker.publish_batch(event("kafka", 2), b"{", event("kafka", -1), topic="clicks")
             await broker.publish(None, key=b"tombstone", topic="clicks")
+            record = await build_message(event("kafka", 3), "clicks", serializer=None)
+            clicks = next(subscriber for subscriber in broker.subscribers if "clicks" in subscriber.topic_names)
+            await clicks.process_message((dataclasses.replace(record, headers=[("odd", b"\xff")]),))
 
     asyncio.run(publish())
-    assert times(redis, filled.data, "kafka") == [1, 2]
-    assert order == ["written", "committed"] * 4
+    assert times(redis, filled.data, "kafka") == [1, 2, 3]
+    assert order == ["written", "committed"] * 5
     assert [body for body, *_ in dead] == [b"{", event("kafka", -1), b""]
     assert "ts: -1, limit 0" in dead[1][1]
     assert dead[0][2] == "clicks/0/0"
