@@ -11,10 +11,10 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as StoreUnreachable
 from redis.exceptions import TimeoutError as StoreTooSlow
 
-from service.breaker import Breaker
 from service.request import Call
 from store import keys
 from store.behaviour_tree import BehaviourTree
+from store.breaker import Breaker
 from store.bundle import Bundle
 from store.connection import text
 from store.registry import StoredRegistry, stored_versions

@@ -22,8 +22,9 @@ from redis.exceptions import ResponseError
 from store import keys
 from store.behaviour_tree import NEWEST
 from store.codec import record_dtype
+from store.scripts import Call, Script
 
-SCRIPT = Path(__file__).with_suffix(".lua").read_text()
+SCRIPT = Script(Path(__file__).with_suffix(".lua").read_text())
 
 
 class UnreadableTree(ResponseError):
@@ -64,7 +65,6 @@ class Appender:
     def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS) -> None:
         self._redis, self._data, self._caps = redis, data, caps
         self._dtype = record_dtype(cross_features)
-        self._script = redis.register_script(SCRIPT)
 
     def append(self, arrived: Sequence[Arrived]) -> list[bool]:
         """Put behaviours in; for each, in order, whether it is new (False: it was there already).
@@ -84,14 +84,14 @@ class Appender:
         for i, one in enumerate(arrived):
             records["cross"][i] = np.frombuffer(one.cross, np.uint8)
         packed, width = records.tobytes(), self._dtype.itemsize
-        pipeline = self._redis.pipeline(transaction=False)
+        calls = []
         for user_id, places in of_user.items():
             arguments: list[bytes | int] = [width - 8, NEWEST, self._caps.per_category, self._caps.per_user]
             for i in places:
                 arguments += [b"%d" % arrived[i].category, packed[i * width : (i + 1) * width]]
-            self._script(keys=[keys.tree(self._data, user_id)], args=arguments, client=pipeline)
+            calls.append(Call([keys.tree(self._data, user_id)], arguments))
         new = [False] * len(arrived)
-        for (user_id, places), reply in zip(of_user.items(), pipeline.execute(raise_on_error=False), strict=True):
+        for (user_id, places), reply in zip(of_user.items(), SCRIPT.run_all(self._redis, calls), strict=True):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
                 raise UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable")
             if isinstance(reply, Exception):
