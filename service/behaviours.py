@@ -16,6 +16,7 @@ from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.breaker import Breaker
 from store.bundle import Bundle
+from store.cluster import OfOneNode
 from store.connection import text
 from store.registry import StoredRegistry, stored_versions
 from store.snapshot import BadSnapshot, Snapshot
@@ -80,7 +81,7 @@ class StoreReader:
             item_ids = self._ids_beyond(read.behaviours, bundle) if call.explain else {}
         except RedisError as error:
             why = reason(error)
-            if why == "store_error":
+            if why == "store_error" or isinstance(error, OfOneNode):  # whose node has a breaker of its own
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it

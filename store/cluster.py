@@ -217,7 +217,7 @@ class _Pipeline(ClusterPipeline):
             return []
         for command in commands:  # else the library asks a server for the keys of each script's call
             slot = self.determine_slot(*command.args)
-            command.options["target_nodes"] = self.nodes_manager.get_node_from_slot(slot)
+            command.options["target_nodes"] = self.nodes_manager.get_node_from_slot(slot)  # type: ignore[arg-type]
         replies = self.send_cluster_commands(commands, raise_on_error=False, allow_redirections=False)
         give_up = time.monotonic() + self._cluster._timeout_s
         for i, reply in enumerate(replies):

@@ -49,6 +49,13 @@ def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: f
     return client
 
 
+def servers(redis: Redis) -> list[Redis]:
+    """A client of each server that holds data: the client itself, or one for every primary of a cluster."""
+    if not isinstance(redis, LazyCluster):
+        return [redis]
+    return [redis.get_redis_connection(node) for node in redis.get_primaries()]
+
+
 def check_url(url: str) -> SplitResult:
     """The parts of a URL that a client can be made of.
 

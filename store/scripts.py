@@ -64,5 +64,5 @@ class Script:
             return []
         pipeline = redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command(command, script, len(call.keys), *call.keys, *call.arguments)
+            pipeline.execute_command(command, script, len(call.keys), *call.keys, *call.arguments)  # type: ignore[no-untyped-call]
         return list(pipeline.execute(raise_on_error=False))
