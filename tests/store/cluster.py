@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redis import Redis
+from redis.crc import key_slot
 
 from store.connection import connect
 from tests.service.serving import until
@@ -49,6 +50,10 @@ class Cluster:
             if first <= slot <= last:
                 return [server.port for server in self.servers].index(port)
         raise AssertionError(f"slot {slot} is nobody's")
+
+    def user_on(self, node: int) -> str:
+        """Some user whose keys that node has."""
+        return next(f"x{i}" for i in range(1000) if self.node_of(key_slot(b"x%d" % i)) == node)
 
     def add_replica(self, of: int) -> Server:
         """A fourth server that follows a node."""

@@ -1,0 +1,435 @@
+"""Against a real cluster of three servers: what one server does, slots that move under load, and a node that dies."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from redis.crc import key_slot
+from redis.exceptions import ClusterDownError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as StoreConnectionError
+
+from service.behaviours import reason
+from store import keys
+from store.append import Appender, Arrived, Caps
+from store.behaviour_tree import BehaviourTree, encode_tree
+from store.cluster import NodeDown
+from store.connection import connect, servers
+from store.load import SNAPSHOT_COLUMNS, load_snapshots, store_schema, stored_schema
+from store.registry import Registry, RegistryMismatch, StoredRegistry
+from store.schema import Schema
+from store.scripts import Call, Script
+from store.types import Behaviours
+from tests.service.serving import until
+from tests.store.cluster import Cluster
+from tests.store.events import behaviours_of, events_of
+from tests.store.servers import KINDS, NO_REDIS, VALKEY, Server
+
+NOBODY = "redis+cluster://127.0.0.1:1,127.0.0.1:2"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def cluster(request, tmp_path_factory):
+    """Three masters; no test kills one of them."""
+    if KINDS[request.param] is None:
+        pytest.skip(NO_REDIS)
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), KINDS[request.param])
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def own_cluster(tmp_path):
+    """A cluster that the test may break."""
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def redis(cluster):
+    """A client of the cluster."""
+    client = connect(cluster.url, timeout_s=5)
+    yield client
+    client.close()
+
+
+def arrived(user, row, ts):
+    return Arrived(user, row, row % 3 + 2, ts, b"\1")
+
+
+def rebuilt(events):
+    rows = behaviours_of(*[(one.row, one.category, one.ts, *one.cross) for one in events])
+    return Behaviours.in_order(rows.row, rows.category, rows.ts, rows.cross)
+
+
+def users_in(slot, count):
+    """Ids whose keys all lie in one slot."""
+    found, number = [], 0
+    while len(found) < count:
+        if key_slot(b"u%d" % number) == slot:
+            found.append(f"u{number}")
+        number += 1
+    return found
+
+
+# what one server does
+
+
+def test_the_registry_gives_rows_and_knows_its_descent(redis, data_name):
+    registry = Registry.build(data_name, ["a", "b"], ["tea", "milk"])
+    stored = StoredRegistry(redis, data_name)
+    stored.load(registry)
+    stored.load(registry)
+    assert [column.tolist() for column in stored.register(["b", "new", "a"], ["milk", "tea", "tea"])] == [[3, 4, 2], [3, 2, 2]]
+    assert (stored.rows(), stored.ids_of([4, 9])) == (5, {4: "new"})
+    with pytest.raises(RegistryMismatch):
+        stored.load(Registry.build(data_name, ["b"], ["milk"]))
+
+
+def test_a_schema_is_stored_once(redis, data_name):
+    schema = Schema(data=data_name, cross_features=[], context=[])
+    store_schema(redis, schema)
+    store_schema(redis, schema)
+    assert stored_schema(redis, data_name).version == schema.version
+
+
+def test_trees_are_written_read_listed_and_deleted(redis, data_name):
+    tree = BehaviourTree(redis, data_name, 1)
+    for user in range(40):
+        tree.write(f"u{{{user}}}", behaviours_of((2, 2, user, 1)))
+    tree.write("u{7}", behaviours_of((2, 2, 5, 1), (3, 4, 6, 1)))
+    assert events_of(tree.read_life("u{7}").behaviours) == [(2, 2, 5, 1), (3, 4, 6, 1)]
+    assert sorted(tree.users()) == sorted(f"u{{{user}}}" for user in range(40))
+    assert [tree.delete("u{7}"), tree.delete("u{7}")] == [True, False]
+    assert len(list(tree.users())) == 39
+
+
+def test_one_call_appends_to_users_of_all_nodes_each_event_once(redis, cluster, data_name):
+    events = [arrived(f"u{user}", 2 + i, 10 * i) for i in range(3) for user in range(200)]
+    appender = Appender(redis, data_name, 1)
+    for i in range(3):
+        cluster.node(i).config_resetstat()
+    assert appender.append(events) == [True] * 600
+    assert appender.append(events) == [False] * 600
+    tree = BehaviourTree(redis, data_name, 1)
+    assert events_of(tree.read_life("u150").behaviours) == [(2, 4, 0, 1), (3, 2, 10, 1), (4, 3, 20, 1)]
+    asked = [cluster.node(i).info("commandstats") for i in range(3)]
+    assert all("cmdstat_evalsha" in stats for stats in asked)
+    assert not any("cmdstat_command|getkeys" in stats for stats in asked), "the client asks a server for every key"
+
+
+def test_a_node_that_lost_the_scripts_gets_them_again(redis, cluster, data_name):
+    appender = Appender(redis, data_name, 1)
+    appender.append([arrived(f"u{user}", 2, 1) for user in range(20)])
+    cluster.node(1).script_flush()
+    assert appender.append([arrived(f"u{user}", 2, 2) for user in range(20)]) == [True] * 20
+
+
+def test_snapshots_are_loaded(redis, data_name, tmp_path):
+    users = [f"u{user}" for user in range(50)]
+    schema = pa.schema([(SNAPSHOT_COLUMNS[0], pa.string()), (SNAPSHOT_COLUMNS[1], pa.binary())])
+    table = pa.table([users, [user.encode() for user in users]], schema=schema)
+    pq.write_table(table.replace_schema_metadata({"model": "sdim", "data": data_name}), tmp_path / "snapshots.parquet")
+    written = []
+    assert load_snapshots(tmp_path / "snapshots.parquet", data_name, redis, written.append) == "sdim"
+    tree = BehaviourTree(redis, data_name, 1)
+    assert [tree.read_snapshot(user, "sdim") for user in users] == [user.encode() for user in users]
+    assert sum(written) == 50
+
+
+def test_every_server_of_a_cluster_can_be_asked(redis):
+    assert len(servers(redis)) == 3
+    assert all(server.info("memory")["used_memory"] > 0 for server in servers(redis))
+
+
+# slots that move
+
+
+def test_slots_moved_under_load_cost_no_event_and_no_error(cluster, data_name):
+    slot = 8192
+    users = [*users_in(slot, 15), *(f"other{i}" for i in range(15))]
+    random = np.random.default_rng(0)
+    events = [
+        arrived(users[user], int(row), int(ts))
+        for user, row, ts in zip(*(random.integers(low, high, 3000) for low, high in [(0, 30), (2, 60), (0, 500)]), strict=True)
+    ]
+    acknowledged = dict.fromkeys(users, 0)
+    done, lock = threading.Event(), threading.Lock()
+
+    def write(share):
+        client = connect(cluster.url, timeout_s=5)
+        appender = Appender(client, data_name, 1, Caps(per_user=0))
+        for start in range(0, len(share), 10):
+            new = appender.append(share[start : start + 10])
+            with lock:
+                for one, put in zip(share[start : start + 10], new, strict=True):
+                    acknowledged[one.user_id] += put
+            time.sleep(0.002)
+        client.close()
+
+    def read():
+        client, reads = connect(cluster.url, timeout_s=5), 0
+        tree = BehaviourTree(client, data_name, 1)
+        while not done.is_set():
+            for user in users:
+                with lock:
+                    least = acknowledged[user]
+                assert len(tree.read_life(user).behaviours) >= least, f"{user}: an acknowledged event is missing"
+                reads += 1
+        client.close()
+        return reads
+
+    moved = 0
+    with ThreadPoolExecutor(4) as threads:
+        shares = [events[i::2] for i in range(2)] + [[events[i] for i in random.permutation(3000)[:1500]]]
+        writers = [threads.submit(write, share) for share in shares]
+        reader = threads.submit(read)
+        try:
+            while not all(writer.done() for writer in writers):
+                source = cluster.node_of(slot)
+                moved += cluster.move_slot(slot, source, (source + 1) % 3, lambda: time.sleep(0.005))
+        finally:
+            done.set()
+        for writer in writers:
+            writer.result()
+        assert reader.result() > 100
+    assert moved > 30, "the slot did not move while it was written to"
+    client = connect(cluster.url)
+    for user in users:
+        expected = encode_tree(rebuilt([one for one in events if one.user_id == user]))
+        assert client.hgetall(keys.tree(data_name, user)) == expected
+    client.close()
+
+
+TOUCH_BOTH = Script("return redis.call('HINCRBY', KEYS[1], 'n', 1) + redis.call('HLEN', KEYS[2])")
+
+
+@pytest.fixture
+def half_moved(cluster, data_name):
+    """A user's two keys on two nodes, their slot between them; yields the keys and what ends the move."""
+    slot, user = 100, users_in(100, 1)[0]
+    pair = [keys.tree(data_name, user), keys.states(data_name, user)]
+    source = cluster.node_of(slot)
+    target = (source + 1) % 3
+    for name in pair:
+        cluster.node(source).hset(name, "n", 0)
+    in_between, ended = threading.Event(), threading.Event()
+
+    def wait():
+        in_between.set()
+        ended.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        moving = threads.submit(cluster.move_slot, slot, source, target, wait)
+        in_between.wait(60)
+        yield pair, ended.set
+        ended.set()
+        moving.result()
+    cluster.node(target).delete(*pair)  # only two keys are ever in this slot
+
+
+def test_a_script_waits_for_two_keys_that_are_being_moved(redis, half_moved):
+    pair, end = half_moved
+    timer = threading.Timer(0.3, end)
+    timer.start()
+    started = time.monotonic()
+    assert TOUCH_BOTH.run_all(redis, [Call(pair, [])] * 2) == [2, 3]
+    assert time.monotonic() - started > 0.25
+    timer.join()
+
+
+def test_it_does_not_wait_longer_than_the_clients_limit(cluster, half_moved):
+    pair, _ = half_moved
+    client = connect(cluster.url, timeout_s=0.2)
+    started = time.monotonic()
+    with pytest.raises(TryAgainError):
+        TOUCH_BOTH.run(client, Call(pair, []))
+    assert 0.15 < time.monotonic() - started < 2
+    client.close()
+
+
+def test_a_slot_that_moves_as_a_whole_never_makes_a_script_wait(tmp_path, data_name):
+    """Valkey 9 moves slots without a time in between."""
+    cluster = Cluster(tmp_path)
+    client = connect(cluster.url, timeout_s=5)
+    try:
+        slot, user = 100, users_in(100, 1)[0]
+        tree_key = keys.tree(data_name, user)  # its states are missing, as most users'
+        source = cluster.node_of(slot)
+        target = (source + 1) % 3
+        call = Call([tree_key, keys.states(data_name, user)], [])
+        assert TOUCH_BOTH.run(client, call) == 1
+        cluster.node(source).execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", cluster.ids[target])
+        calls = 1
+        while cluster.node_of(slot) != target:
+            calls += 1
+            assert TOUCH_BOTH.run(client, call) == calls
+        assert TOUCH_BOTH.run(client, call) == calls + 1
+    finally:
+        client.close()
+        cluster.close()
+
+
+def test_a_whole_tree_is_written_where_its_slot_went(redis, cluster, data_name):
+    slot = 200
+    user = users_in(slot, 1)[0]
+    tree = BehaviourTree(redis, data_name, 1)
+    tree.write(user, behaviours_of((2, 2, 5, 1)))
+    source = cluster.node_of(slot)
+    cluster.move_slot(slot, source, (source + 1) % 3)
+    tree.write(user, behaviours_of((3, 2, 6, 1)))
+    assert events_of(tree.read_life(user).behaviours) == [(3, 2, 6, 1)]
+
+
+# faults
+
+
+def test_a_replica_that_takes_over_is_found_by_the_same_client(own_cluster, data_name):
+    own_cluster.add_replica(of=0)
+    client = connect(own_cluster.url, timeout_s=2)
+    appender, user = Appender(client, data_name, 1), own_cluster.user_on(0)
+    appender.append([arrived(user, 2, 1)])
+    own_cluster.node(0).execute_command("WAIT", 1, 2000)
+    own_cluster.servers[0].kill()
+
+    def appended():
+        try:
+            return appender.append([arrived(user, 2, 2)])
+        except RedisError:
+            return []
+
+    assert until(appended, 30) == [True]
+    assert len(BehaviourTree(client, data_name, 1).read_life(user).behaviours) == 2
+    client.close()
+
+
+def test_reads_go_to_replicas_where_the_url_says_so(own_cluster, data_name):
+    own_cluster.add_replica(of=0)
+    replica, user = own_cluster.node(3), own_cluster.user_on(0)
+
+    def read_by_replica(url):
+        client = connect(url, timeout_s=5)
+        replica.config_resetstat()
+        for _ in range(10):
+            BehaviourTree(client, data_name, 1).read_life(user)
+        client.close()
+        return replica.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+
+    assert read_by_replica(own_cluster.url) == 0
+    assert read_by_replica(f"{own_cluster.url}?read_from_replicas=true") == 5
+
+
+@pytest.fixture
+def one_node(tmp_path):
+    """A cluster of one server, whose slots the test may take away."""
+    cluster = Cluster(tmp_path, nodes=1)
+    client = connect(cluster.url, timeout_s=5)
+    yield cluster, client
+    client.close()
+    cluster.close()
+
+
+def test_a_cluster_that_is_down_says_so_at_once(one_node):
+    cluster, client = one_node
+    client.get("a")
+    cluster.node(0).execute_command("CLUSTER", "DELSLOTSRANGE", 0, 16383)
+    started = time.monotonic()
+    with pytest.raises(ClusterDownError) as caught:
+        client.get("a")
+    assert time.monotonic() - started < 0.2  # the library waits a quarter of a second here
+    assert reason(caught.value) == "store_error"
+
+
+def test_a_slot_that_no_node_has_is_a_store_that_is_down(one_node):
+    cluster, _ = one_node
+    cluster.node(0).execute_command("CLUSTER", "DELSLOTS", key_slot(b"a"))
+    client = connect(cluster.url, timeout_s=5)
+    with pytest.raises(StoreConnectionError) as caught:
+        client.get("a")
+    assert reason(caught.value) == "store_down"
+    with pytest.raises(StoreConnectionError):
+        client.pipeline(transaction=False).get("a").execute()
+    cluster.node(0).execute_command("CLUSTER", "ADDSLOTS", key_slot(b"a"))
+    until(lambda: b"cluster_state:ok" in str(cluster.node(0).execute_command("CLUSTER", "INFO")).encode())
+
+    def answer():
+        try:
+            return client.set("a", 1)
+        except RedisError:
+            return None
+
+    assert until(answer, 5) is True
+    client.close()
+
+
+def test_keys_of_two_slots_in_one_transaction_are_an_error_of_the_store(redis):
+    pipeline = redis.pipeline(transaction=True)
+    pipeline.get("a")
+    pipeline.get("b")
+    with pytest.raises(RedisError) as caught:
+        pipeline.execute()
+    assert reason(caught.value) == "store_error"
+
+
+def test_no_cluster_is_looked_for_before_the_first_call():
+    client = connect(NOBODY, timeout_s=1)
+    for _ in range(2):
+        with pytest.raises(StoreConnectionError) as caught:
+            client.get("a")
+        assert reason(caught.value) == "store_down"
+    client.close()
+
+
+def test_a_cluster_that_starts_later_is_found(tmp_path):
+    one = Cluster(tmp_path, nodes=1)
+    client = connect(one.url, timeout_s=1)
+    one.servers[0].kill()
+    with pytest.raises(StoreConnectionError):
+        client.get("a")
+    one.servers[0].start()
+    one.node(0).execute_command("CLUSTER", "INFO")
+
+    def answer():
+        try:
+            return client.set("a", 1)
+        except RedisError:
+            return None
+
+    assert until(answer) is True
+    client.close()
+    one.close()
+
+
+def test_a_server_that_is_no_cluster_is_a_store_that_is_down(tmp_path):
+    server = Server(VALKEY, tmp_path)
+    server.start()
+    client = connect(server.url.replace("redis://", "redis+cluster://"), timeout_s=1)
+    with pytest.raises(StoreConnectionError, match="not enabled"):
+        client.get("a")
+    client.close()
+    server.kill()
+
+
+def test_a_node_that_does_not_answer_is_asked_again_after_a_pause(own_cluster, data_name):
+    client = connect(own_cluster.url, timeout_s=1)
+    user = own_cluster.user_on(1)
+    tree = BehaviourTree(client, data_name, 1)
+    tree.read_life(user)
+    own_cluster.servers[1].kill()
+    for _ in range(5):
+        with pytest.raises(NodeDown):
+            tree.read_life(user)
+    own_cluster.servers[1].start()
+    assert until(lambda: _answers(tree, user))
+    client.close()
+
+
+def _answers(tree, user):
+    try:
+        return tree.read_life(user) is not None
+    except RedisError:
+        return False
