@@ -12,8 +12,12 @@ from tests.store.servers import VALKEY, Server, free_port
 
 SLOTS = 16384
 SETTINGS = {
-    "cluster_enabled": "yes", "cluster_node_timeout": 2000, "cluster_require_full_coverage": "no", "appendonly": "no",
-}  # fmt: skip
+    "cluster_enabled": "yes",
+    "cluster_node_timeout": 2000,
+    "cluster_require_full_coverage": "no",
+    "appendonly": "no",
+    "repl_diskless_sync_delay": 0,
+}
 
 
 class Cluster:
@@ -63,6 +67,7 @@ class Cluster:
         until(self._formed)
         client.execute_command("CLUSTER", "REPLICATE", self.ids[of])
         until(lambda: client.info("replication")["master_link_status"] == "up")
+        until(lambda: all(str(server.port) in str(node.execute_command("CLUSTER", "SLOTS")) for node in self._clients))
         return server
 
     def move_slot(self, slot: int, source: int, target: int, each: Callable[[], None] = lambda: None) -> int:
