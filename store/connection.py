@@ -44,7 +44,7 @@ def connect(url: str, timeout_s: float = OFFLINE_TIMEOUT_S, connect_timeout_s: f
     parts = check_url(url)
     limits = {"socket_timeout": timeout_s, "socket_connect_timeout": connect_timeout_s or timeout_s}
     if parts.scheme.endswith(CLUSTER):
-        return cast(Redis, LazyCluster(_nodes(parts), timeout_s, **limits, **_of_cluster(parts)))
+        return cast(Redis, LazyCluster(_nodes(parts), timeout_s, **limits, **_arguments(parts)))
     client: Redis = Redis.from_url(url, **limits, retry=Retry(NoBackoff(), 0), decode_responses=False)
     return client
 
@@ -76,6 +76,7 @@ def check_url(url: str) -> SplitResult:
     number = parts.path.strip("/")
     if number and not (number.isdecimal() and (number == "0" or not scheme.endswith(CLUSTER))):
         raise ValueError(f"{scheme}://: {number!r} behind the address: a database's number, on a cluster nothing")
+    _arguments(parts)
     return parts
 
 
@@ -96,7 +97,7 @@ def _nodes(parts: SplitResult) -> list[tuple[str, int]]:
     return nodes
 
 
-def _of_cluster(parts: SplitResult) -> dict[str, Any]:
+def _arguments(parts: SplitResult) -> dict[str, Any]:
     """User, password and query as arguments of the library's cluster client."""
     user, at, address = parts.netloc.rpartition("@")
     first = f"{user}{at}{address.split(',')[0]}"

@@ -94,7 +94,7 @@ def test_other_data_sets_are_refused(client_of, user):
 
 
 def test_a_script_may_do_no_more_than_its_user(client_of):
-    with pytest.raises(Exception, match="can't run|permission"):
+    with pytest.raises(Exception, match=r"can't run|permission"):
         client_of("scorer").eval("return redis.call('DEL', KEYS[1])", 1, f"{DATA}:tree:{{u1}}")
 
 

@@ -1,5 +1,7 @@
 """Against a real cluster of three servers: what one server does, slots that move under load, and a node that dies."""
 
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +13,13 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as StoreConnectionError
+from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from service.behaviours import reason
 from store import keys
 from store.append import Appender, Arrived, Caps
 from store.behaviour_tree import BehaviourTree, encode_tree
-from store.cluster import NodeDown
+from store.cluster import NodeDown, NodeTooSlow
 from store.connection import connect, servers
 from store.load import SNAPSHOT_COLUMNS, load_snapshots, store_schema, stored_schema
 from store.registry import Registry, RegistryMismatch, StoredRegistry
@@ -425,6 +428,37 @@ def test_a_node_that_does_not_answer_is_asked_again_after_a_pause(own_cluster, d
             tree.read_life(user)
     own_cluster.servers[1].start()
     assert until(lambda: _answers(tree, user))
+    client.close()
+
+
+def test_a_node_that_hangs_is_not_waited_for_again_and_again(own_cluster, data_name):
+    client = connect(own_cluster.url, timeout_s=0.2)
+    users, others = (
+        [f"x{i}" for i in range(200) if (own_cluster.node_of(key_slot(b"x%d" % i)) == 1) is hangs] for hangs in (True, False)
+    )
+    tree, appender = BehaviourTree(client, data_name, 1), Appender(client, data_name, 1)
+    appender.append([arrived(user, 2, 1) for user in users + others])
+    os.kill(own_cluster.servers[1].pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        with pytest.raises(StoreTimeoutError):  # not one user after the other
+            appender.append([arrived(user, 2, 2) for user in users + others])
+        assert time.monotonic() - started < 2
+        errors = []
+        for _ in range(6):
+            with pytest.raises((NodeDown, NodeTooSlow)) as caught:
+                tree.read_life(users[0])
+            errors.append(caught.type)
+        assert errors[:3] == [NodeTooSlow] * 3
+        assert NodeDown in errors[3:]
+        started = time.monotonic()
+        assert [len(tree.read_life(user).behaviours) for user in others] == [2] * len(others)
+        assert time.monotonic() - started < 2
+    finally:
+        os.kill(own_cluster.servers[1].pid, signal.SIGCONT)
+    assert until(lambda: _answers(tree, users[0]))
+    assert sum(appender.append([arrived(user, 2, 2) for user in users])) <= len(users)  # some were taken after all
+    assert [len(tree.read_life(user).behaviours) for user in users] == [2] * len(users)
     client.close()
 
 
