@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from redis import Redis
@@ -113,9 +113,7 @@ class StoreReader:
         if checked is None or time.monotonic() - checked.at > CHECK_EVERY_S:
             with self._lock:
                 if self._checked.get(bundle.name) is checked:  # no other thread was faster
-                    registry_id, version = stored_versions(self._redis, self._data)
-                    last = self._redis.hget(keys.item_ids(self._data), str(manifest.item_rows - 1))
-                    self._checked[bundle.name] = Checked(time.monotonic(), registry_id, version, text(last or b""))
+                    self._checked[bundle.name] = self._ask(bundle, checked)
         checked = self._checked[bundle.name]
         own = (manifest.registry_id, manifest.schema_.version, bundle.registry.ids[-1] if bundle.registry.ids else "")
         has = (checked.registry_id, checked.schema_version, checked.last_item or own[2])  # a store may not know the row yet
@@ -128,6 +126,18 @@ class StoreReader:
             self._mismatched.add(bundle.name)
             raise StoreMismatch("registry or schema differs")
         self._mismatched.discard(bundle.name)
+
+    def _ask(self, bundle: Bundle, before: Checked | None) -> Checked:
+        """What the store holds now; what it held before, where the one node that knows does not answer."""
+        last_row = bundle.manifest.item_rows - 1
+        try:
+            registry_id, version = stored_versions(self._redis, self._data)
+            last = self._redis.hget(keys.item_ids(self._data), str(last_row))
+        except OfOneNode:
+            if before is None:
+                raise
+            return replace(before, at=time.monotonic())
+        return Checked(time.monotonic(), registry_id, version, text(last or b""))
 
     def _ids_beyond(self, behaviours: Behaviours, bundle: Bundle) -> dict[int, str]:
         beyond = np.unique(behaviours.row[behaviours.row >= bundle.manifest.item_rows])

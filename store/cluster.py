@@ -39,7 +39,7 @@ TRY_AGAIN_S = 0.01  # between two tries while a slot's keys are split between tw
 ANSWERED = (AuthenticationError, AuthorizationError, BusyLoadingError)  # connection errors by type, answers in fact
 
 
-class OfOneNode:
+class OfOneNode(RedisError):
     """Marks a fault of one node: what other nodes hold is not concerned."""
 
 
