@@ -65,11 +65,20 @@ def test_a_killed_node_costs_its_own_users_and_no_others(cluster, shared_tiny, d
         assert [appended(node) for node in range(3)] == [202 if node in served_nodes else 503 for node in range(3)]
 
 
-def test_scores_read_where_the_setting_says_and_events_go_to_the_primary(tmp_path, shared_tiny):
-    primary = Server(VALKEY, tmp_path / "primary")
+@pytest.fixture
+def primary_and_replica(tmp_path):
+    """Two servers, the second of which follows the first."""
+    primary = Server(VALKEY, tmp_path / "primary", repl_diskless_sync_delay=0)
     primary.start()
     replica = Server(VALKEY, tmp_path / "replica", replicaof=f"127.0.0.1 {primary.port}")
     replica.start()
+    yield primary, replica
+    replica.kill()
+    primary.kill()
+
+
+def test_scores_read_where_the_setting_says_and_events_go_to_the_primary(primary_and_replica, shared_tiny):
+    primary, replica = primary_and_replica
     shared_tiny.fill(primary.url)
     body = {"user_id": USER, "item_ids": list(ITEMS)}
     sent = {"events": [{"user_id": USER, "item_id": next(iter(ITEMS)), "ts": 1_700_000_123}]}
@@ -85,4 +94,3 @@ def test_scores_read_where_the_setting_says_and_events_go_to_the_primary(tmp_pat
         assert client.post("/score", json=body).json()["degraded"] == ["store_down"]
         assert client.post("/events", json=sent).json() == {"accepted": 0, "duplicates": 1}
         assert client.get(f"/users/{USER}/behaviours").json()["total"] == len(HISTORY) + 1
-    primary.kill()

@@ -1,5 +1,6 @@
 """Servers that the tests start themselves: Valkey 9 from its wheel, and Redis 7.0 where `redis-server` is installed."""
 
+import atexit
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,7 @@ class Server:
         """Start it and wait for an answer at `url`: its own, unless that needs more."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.folder)
+        atexit.register(self.kill)  # whatever becomes of the test
         client, end = connect(url or self.url, timeout_s=1), time.monotonic() + 60
         while not _answers(client):
             if self._process.poll() is not None or time.monotonic() > end:

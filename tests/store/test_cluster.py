@@ -299,14 +299,10 @@ def test_a_replica_that_takes_over_is_found_by_the_same_client(own_cluster, data
     own_cluster.node(0).execute_command("WAIT", 1, 2000)
     own_cluster.servers[0].kill()
 
-    def appended():
-        try:
-            return appender.append([arrived(user, 2, 2)])
-        except RedisError:
-            return []
-
-    assert until(appended, 30) == [True]
-    assert len(BehaviourTree(client, data_name, 1).read_life(user).behaviours) == 2
+    tree = BehaviourTree(client, data_name, 1)
+    assert until(lambda: _answers(tree, user), 30)
+    assert appender.append([arrived(user, 2, 1), arrived(user, 2, 2)]) == [False, True]
+    assert len(tree.read_life(user).behaviours) == 2
     client.close()
 
 
