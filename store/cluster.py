@@ -16,6 +16,7 @@ from typing import Any
 
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.cluster import ClusterNode, ClusterPipeline, RedisCluster
+from redis.connection import Connection
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -26,6 +27,7 @@ from redis.exceptions import (
     MovedError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     SlotNotCoveredError,
     TimeoutError,
     TryAgainError,
@@ -36,6 +38,7 @@ from store.breaker import PAUSE_S, Breaker
 
 REDIRECTIONS = 5  # of one call; more say that the nodes do not agree
 TRY_AGAIN_S = 0.01  # between two tries while a slot's keys are split between two nodes
+Commands = list[tuple[tuple[Any, ...], dict[str, Any]]]  # arguments, and options for the reply's reading
 ANSWERED = (AuthenticationError, AuthorizationError, BusyLoadingError)  # connection errors by type, answers in fact
 
 
@@ -113,28 +116,67 @@ class _Cluster(RedisCluster):
         """Send a command to a node, or to where the cluster points: this in place of the library's."""
         node, asking, redirections = target_node, False, 0
         give_up = time.monotonic() + self._timeout_s
+        commands = [(args, options)]
         while redirections <= REDIRECTIONS:
-            try:
-                return self._ask(node, asking, args, options)
-            except MovedError as error:  # an AskError too
-                self.nodes_manager.move_slot(error)
-                node, asking, redirections = self._named(error), False, redirections + 1
-            except AskError as error:
-                node, asking, redirections = self._named(error), True, redirections + 1
-            except TryAgainError:
-                if time.monotonic() > give_up:
-                    raise
+            (reply,) = self.received(node, self.sent(node, commands, asking), commands, asking)
+            if isinstance(reply, MovedError):  # an AskError too
+                self.nodes_manager.move_slot(reply)
+                node, asking, redirections = self._named(reply), False, redirections + 1
+            elif isinstance(reply, AskError):
+                node, asking, redirections = self._named(reply), True, redirections + 1
+            elif isinstance(reply, TryAgainError) and time.monotonic() < give_up:
                 time.sleep(TRY_AGAIN_S)
                 node, asking, redirections = target_node, False, 0
+            elif isinstance(reply, ResponseError):
+                raise reply
+            else:
+                return reply
         raise ClusterError(f"{args[0]}: redirected {redirections} times")
 
-    def _ask(self, node: ClusterNode, asking: bool, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """One exchange with one node, if its breaker lets it."""
-        breaker = self._breakers[node.name]
-        if not breaker.allows():
+    def sent(self, node: ClusterNode, commands: Commands, asking: bool = False) -> Connection:
+        """Send commands to a node, if its breaker lets them; the connection where the replies will come: `received` reads it."""
+        if not self._breakers[node.name].allows():
             raise NodeDown(f"node {node.name} does not answer; it is asked again in a moment")
+        pool = self.get_redis_connection(node).connection_pool
+        with self._reported(node):
+            connection: Connection = pool.get_connection()
+            try:
+                all_args = [("ASKING",)] * asking + [args for args, _ in commands]
+                connection.send_packed_command(connection.pack_commands(all_args))
+            except BaseException:
+                connection.disconnect()
+                pool.release(connection)
+                raise
+        return connection
+
+    def received(self, node: ClusterNode, connection: Connection, commands: Commands, asking: bool = False) -> list[Any]:
+        """The replies to what was sent, errors of the server among them."""
+        redis, replies = self.get_redis_connection(node), []
+        with self._reported(node):
+            try:
+                if asking:
+                    redis.parse_response(connection, "ASKING")
+                for args, options in commands:
+                    try:
+                        reply = redis.parse_response(connection, args[0], **options)
+                        parse = self.cluster_response_callbacks.get(args[0])
+                        replies.append(parse(reply, **options) if parse else reply)
+                    except ResponseError as error:
+                        replies.append(error)
+            except BaseException:
+                connection.disconnect()  # replies that nobody read may follow
+                raise
+            finally:
+                redis.connection_pool.release(connection)
+        self._breakers[node.name].succeeded()
+        return replies
+
+    @contextmanager
+    def _reported(self, node: ClusterNode) -> Iterator[None]:
+        """Tells the node's breaker of a failure, looks for the slots again, and names the node."""
+        breaker = self._breakers[node.name]
         try:
-            reply = self._exchange(node, asking, args, options)
+            yield
         except (ConnectionError, TimeoutError) as error:
             if isinstance(error, ANSWERED):
                 breaker.succeeded()
@@ -146,22 +188,6 @@ class _Cluster(RedisCluster):
         except BaseException:
             breaker.succeeded()
             raise
-        breaker.succeeded()
-        return reply
-
-    def _exchange(self, node: ClusterNode, asking: bool, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        redis = self.get_redis_connection(node)
-        connection = redis.connection_pool.get_connection()
-        try:
-            if asking:
-                connection.send_command("ASKING")
-                redis.parse_response(connection, "ASKING")
-            connection.send_command(*args)
-            reply = redis.parse_response(connection, args[0], **options)
-        finally:
-            redis.connection_pool.release(connection)
-        parse = self.cluster_response_callbacks.get(args[0])
-        return parse(reply, **options) if parse else reply
 
     def _named(self, error: AskError) -> ClusterNode:
         """The node that an answer points to, known or new."""
@@ -208,29 +234,54 @@ class _Pipeline(ClusterPipeline):
                 return super().execute(raise_on_error)
             try:
                 return self._replies(raise_on_error)
+            except SlotNotCoveredError:
+                self._cluster._refresh()
+                raise
             finally:
                 self.reset()
 
     def _replies(self, raise_on_error: bool) -> list[Any]:
-        commands = list(self._execution_strategy.command_queue)
-        if not commands:
-            return []
-        for command in commands:  # else the library asks a server for the keys of each script's call
-            slot = self.determine_slot(*command.args)
-            command.options["target_nodes"] = self.nodes_manager.get_node_from_slot(slot)  # type: ignore[arg-type]
-        replies = self.send_cluster_commands(commands, raise_on_error=False, allow_redirections=False)
+        commands = [(command.args, command.options) for command in self._execution_strategy.command_queue]
+        replies = self._first_round(commands)
         give_up = time.monotonic() + self._cluster._timeout_s
         for i, reply in enumerate(replies):
             if isinstance(reply, AskError | TryAgainError) and time.monotonic() < give_up:
                 try:
-                    replies[i] = self._cluster.execute_command(*commands[i].args, **commands[i].options)
+                    args, options = commands[i]
+                    replies[i] = self._cluster.execute_command(*args, **options)
                 except RedisError as error:
                     replies[i] = error
         if raise_on_error:
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
-        return list(replies)
+        return replies
+
+    def _first_round(self, commands: Commands) -> list[Any]:
+        """Replies or errors: sent to all nodes before any is waited for; one that fails costs its own commands only."""
+        nodes: dict[str, ClusterNode] = {}
+        places: dict[str, list[int]] = defaultdict(list)
+        for i, (args, _) in enumerate(commands):
+            (node,) = self.get_nodes_from_slot(args[0], *args)
+            nodes[node.name] = node
+            places[node.name].append(i)
+        replies: list[Any] = [None] * len(commands)
+        waited_for: dict[str, Connection] = {}
+        for name, node in nodes.items():
+            try:
+                waited_for[name] = self._cluster.sent(node, [commands[i] for i in places[name]])
+            except RedisError as error:
+                for i in places[name]:
+                    replies[i] = error
+        for name, connection in waited_for.items():
+            its = [commands[i] for i in places[name]]
+            try:
+                got: list[Any] = self._cluster.received(nodes[name], connection, its)
+            except RedisError as error:
+                got = [error] * len(its)
+            for i, reply in zip(places[name], got, strict=True):
+                replies[i] = reply
+        return replies
 
 
 @contextmanager
