@@ -91,7 +91,9 @@ class Appender:
                 arguments += [b"%d" % arrived[i].category, packed[i * width : (i + 1) * width]]
             calls.append(Call([keys.tree(self._data, user_id)], arguments))
         new = [False] * len(arrived)
-        for (user_id, places), reply in zip(of_user.items(), SCRIPT.run_all(self._redis, calls), strict=True):
+        for (user_id, places), reply in zip(
+            of_user.items(), SCRIPT.run_all(self._redis, calls, raise_on_error=False), strict=True
+        ):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
                 raise UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable")
             if isinstance(reply, Exception):

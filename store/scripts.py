@@ -38,24 +38,27 @@ class Script:
             redis.exceptions.RedisError: the store did not answer, or answered an error.
         """
         (reply,) = self.run_all(redis, [call])
-        if isinstance(reply, Exception):
-            raise reply
         return reply
 
-    def run_all(self, redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    def run_all(self, redis: Redis, calls: Sequence[Call], raise_on_error: bool = True) -> list[Any]:
         """Run it for many keys in one round trip (a second one for what a server did not know).
 
         Returns:
-            for each call its reply, or the error that stands in its place: the others have run.
+            for each call its reply, or the error that stands in its place.
 
         Raises:
-            redis.exceptions.RedisError: the store could not be reached.
+            redis.exceptions.RedisError: the store could not be reached; or, if asked for, the first call's error after
+                all were tried.
         """
         replies = self._sent(redis, "EVALSHA", self._digest, calls)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         again = self._sent(redis, "EVAL", self._text, [calls[i] for i in unknown])
         for i, reply in zip(unknown, again, strict=True):
             replies[i] = reply
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
         return replies
 
     @staticmethod

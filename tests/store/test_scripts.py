@@ -39,9 +39,11 @@ def test_the_text_travels_only_when_it_is_not_known(redis, data_name):
 
 def test_a_failed_call_does_not_hide_the_others(redis, data_name):
     redis.set(f"{data_name}:text", "x")
-    replies = ADD.run_all(redis, [Call([data_name], [1]), Call([f"{data_name}:text"], [1]), Call([data_name], [1])])
+    calls = [Call([data_name], [1]), Call([f"{data_name}:text"], [1]), Call([data_name], [1])]
+    replies = ADD.run_all(redis, calls, raise_on_error=False)
     assert (replies[0], replies[2]) == (1, 2)
     assert isinstance(replies[1], ResponseError)
     with pytest.raises(ResponseError, match="integer"):
-        ADD.run(redis, Call([f"{data_name}:text"], [1]))
+        ADD.run_all(redis, calls)
+    assert redis.get(data_name) == b"4"
     redis.delete(data_name, f"{data_name}:text")
