@@ -57,7 +57,8 @@ class Service:
         bundles = Bundles(
             settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
         )
-        self.redis: Redis = connect(redis_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
+        read_url = settings.redis_read_url or redis_url
+        self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics))
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)

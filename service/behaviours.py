@@ -11,12 +11,13 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as StoreUnreachable
 from redis.exceptions import TimeoutError as StoreTooSlow
 
-from service.breaker import Breaker
 from service.metrics import Metrics
 from service.request import Call
 from store import keys
 from store.behaviour_tree import BehaviourTree
+from store.breaker import Breaker
 from store.bundle import Bundle
+from store.cluster import OfOneNode
 from store.connection import text
 from store.registry import StoredRegistry, stored_versions
 from store.snapshot import Snapshot
@@ -87,7 +88,7 @@ class StoreReader:
                 fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
             why = reason(error)
-            if why == "store_error":
+            if why == "store_error" or isinstance(error, OfOneNode):  # whose node has a breaker of its own
                 self._breaker.succeeded()
             else:
                 self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
@@ -110,9 +111,7 @@ class StoreReader:
         if checked is None or time.monotonic() - checked.at > CHECK_EVERY_S:
             with self._lock:
                 if self._checked.get(bundle.name) is checked:  # no other thread was faster
-                    registry_id, version = stored_versions(self._redis, self._data)
-                    last = self._redis.hget(keys.item_ids(self._data), str(manifest.item_rows - 1))
-                    self._checked[bundle.name] = Checked(time.monotonic(), registry_id, version, text(last or b""))
+                    self._checked[bundle.name] = self._ask(bundle, checked)
         checked = self._checked[bundle.name]
         own = (manifest.registry_id, manifest.schema_.version, bundle.registry.ids[-1] if bundle.registry.ids else "")
         has = (checked.registry_id, checked.schema_version, checked.last_item or own[2])  # a store may not know the row yet
@@ -125,6 +124,18 @@ class StoreReader:
             self._mismatched.add(bundle.name)
             raise StoreMismatch("registry or schema differs")
         self._mismatched.discard(bundle.name)
+
+    def _ask(self, bundle: Bundle, before: Checked | None) -> Checked:
+        """What the store holds now; what it held before, where the one node that knows does not answer."""
+        last_row = bundle.manifest.item_rows - 1
+        try:
+            registry_id, version = stored_versions(self._redis, self._data)
+            last = self._redis.hget(keys.item_ids(self._data), str(last_row))
+        except OfOneNode:
+            if before is None:
+                raise
+            return replace(before, at=time.monotonic())
+        return Checked(time.monotonic(), registry_id, version, text(last or b""))
 
     def _ids_beyond(self, fetched: Fetched, bundle: Bundle) -> dict[int, str]:
         clusters = fetched.snapshot.clusters if fetched.snapshot else None

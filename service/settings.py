@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from store.append import Caps
+from store.connection import check_url
 
 MAX_TTL_S = 10 * 366 * 86400
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -20,7 +21,8 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    redis_url: str = Field("", description="Redis or Valkey by URL; empty = the embedded store.")
+    redis_url: str = Field("", description="Redis, Valkey or a cluster of them by URL; empty = the embedded store.")
+    redis_read_url: str = Field("", description="Where /score reads, a replica say; empty = as CTR_REDIS_URL.")
     store_folder: Path = Field(Path("runs/store"), description="Where the embedded store keeps its data.")
     store_timeout_ms: float = Field(8, gt=0, description="Longest wait for a reply of the store.")
     store_connect_timeout_ms: float = Field(20, gt=0, description="Longest wait for a new connection to the store.")
@@ -51,6 +53,13 @@ class Settings(BaseModel):
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
     admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")
     auth: Literal["on", "off"] = Field("on", description="off = open on any host, with an empty key.")
+
+    @field_validator("redis_url", "redis_read_url")
+    @classmethod
+    def _a_url_of_a_store(cls, url: str) -> str:
+        if url:
+            check_url(url)
+        return url
 
     @model_validator(mode="after")
     def _not_open_by_accident(self) -> Self:

@@ -16,7 +16,7 @@ from rich.table import Table
 from store import keys
 from store.append import DEFAULT_CAPS, Caps
 from store.behaviour_tree import BehaviourTree
-from store.connection import connect, text
+from store.connection import connect, servers, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
@@ -28,8 +28,11 @@ from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(markup=False, highlight=False)
+LISTPACK = "hash-max-listpack-value"
 
-Url = Annotated[str, typer.Option(envvar="CTR_REDIS_URL", help="Redis or Valkey URL; empty = the embedded store of --folder.")]
+Url = Annotated[
+    str, typer.Option(envvar="CTR_REDIS_URL", help="Redis, Valkey or cluster by URL; empty = the embedded store of --folder.")
+]
 Folder = Annotated[Path, typer.Option(help="Where the embedded store keeps its data.")]
 Data = Annotated[str, typer.Option(help="The data set's name.", callback=check_data_name)]
 User = Annotated[str, typer.Argument(help="The user's id.", callback=canonical_id)]
@@ -103,8 +106,8 @@ def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAU
             raise NotPrepared(f"the store holds no data set {data}")
         tree = BehaviourTree(redis, data, len(schema.cross_features))
         users = sum(1 for _ in tree.users())
-        memory = redis.info("memory")["used_memory"]
-        listpack = redis.config_get("hash-max-listpack-value").get("hash-max-listpack-value", "unknown")
+        memory = sum(server.info("memory")["used_memory"] for server in servers(redis))
+        listpack = {str(server.config_get(LISTPACK).get(LISTPACK, "unknown")) for server in servers(redis)}
         table = Table("", data)
         for name, value in {
             "users": f"{users:,}",
@@ -112,7 +115,7 @@ def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAU
             "schema": schema.version,
             "registry": str(StoredRegistry(redis, data).registry_id()),
             "server memory": f"{memory / 2**20:,.1f} MiB",
-            "hash-max-listpack-value": str(listpack),
+            LISTPACK: ", ".join(sorted(listpack)),
         }.items():
             table.add_row(name, value)
         console.print(table)

@@ -13,6 +13,7 @@ States of users (`store/states.py`) follow behind: a user who is due, after a la
 is named in a stream that their keeper reads. A name that is lost costs time, never a wrong score.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +21,17 @@ from pathlib import Path
 
 import numpy as np
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from store import keys
 from store.behaviour_tree import NEWEST
 from store.codec import record_dtype
+from store.scripts import Call, Script
+
+log = logging.getLogger("longtrail")
 
 DUE_KEPT = 100_000  # names in the stream, about
-
-SCRIPT = Path(__file__).with_suffix(".lua").read_text()
+SCRIPT = Script(Path(__file__).with_suffix(".lua").read_text())
 
 
 class UnreadableTree(ResponseError):
@@ -70,7 +73,6 @@ class Appender:
     def __init__(self, redis: Redis, data: str, cross_features: int, caps: Caps = DEFAULT_CAPS) -> None:
         self._redis, self._data, self._caps = redis, data, caps
         self._dtype = record_dtype(cross_features)
-        self._script = redis.register_script(SCRIPT)
 
     def append(self, arrived: Sequence[Arrived]) -> list[bool]:
         """Put behaviours in; for each, in order, whether it is new (False: it was there already).
@@ -91,16 +93,20 @@ class Appender:
         for i, one in enumerate(arrived):
             records["cross"][i] = np.frombuffer(one.cross, np.uint8)
         packed, width, caps = records.tobytes(), self._dtype.itemsize, self._caps
-        pipeline = self._redis.pipeline(transaction=False)
+        calls = []
         for user_id, places in of_user.items():
             arguments: list[bytes | int] = [width - 8, NEWEST, caps.per_category, caps.per_user, caps.ttl_s]
             for i in places:
                 arguments += [b"%d" % arrived[i].category, packed[i * width : (i + 1) * width]]
-            own = [keys.tree(self._data, user_id), keys.states(self._data, user_id)]
-            self._script(keys=own, args=arguments, client=pipeline)
+            own = [keys.tree(self._data, user_id)]
+            if caps.ttl_s:  # a key that need not exist would hold the call up while a slot is moved
+                own.append(keys.states(self._data, user_id))
+            calls.append(Call(own, arguments))
         new, due = [False] * len(arrived), []
         faults: list[Exception] = []
-        for (user_id, places), reply in zip(of_user.items(), pipeline.execute(raise_on_error=False), strict=True):
+        for (user_id, places), reply in zip(
+            of_user.items(), SCRIPT.run_all(self._redis, calls, raise_on_error=False), strict=True
+        ):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
                 faults.append(UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable"))
             elif isinstance(reply, Exception):
@@ -116,8 +122,12 @@ class Appender:
         return new
 
     def _tell(self, users: list[str]) -> None:
+        """Name the users to the keeper of states; the behaviours are in place, whether this succeeds or not."""
         pipeline = self._redis.pipeline(transaction=False)
         for user_id in users:
             pipeline.xadd(keys.states_due(self._data), {"user_id": user_id}, maxlen=DUE_KEPT, approximate=True)
-        if users:
-            pipeline.execute()
+        try:
+            if users:
+                pipeline.execute()
+        except RedisError as error:
+            log.warning("%d users are not named to the keeper of states: %s", len(users), error)

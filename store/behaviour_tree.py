@@ -13,8 +13,7 @@ from redis import Redis
 
 from store import keys
 from store.codec import BadRecord, decode, decode_many, encode
-from store.put_tree import ANY, flat_of, put_arguments, put_keys
-from store.put_tree import SCRIPT as PUT_TREE
+from store.put_tree import SCRIPT, flat_of, put_tree
 from store.registry import Registry
 from store.search.spec import Reads
 from store.types import Behaviours, Blobs, Rows
@@ -116,9 +115,8 @@ class BehaviourTree:
         if not len(behaviours):
             self.delete(user_id)
             return
-        total, flat = len(behaviours), flat_of(encode_tree(behaviours))
-        put = self._redis.register_script(PUT_TREE)
-        put(keys=put_keys(self._data, user_id), args=put_arguments(ANY, b"", total, total, 0, (), flat))
+        total = len(behaviours)
+        SCRIPT.run(self._redis, put_tree(self._data, user_id, flat_of(encode_tree(behaviours)), total, total))
 
     def delete(self, user_id: str) -> bool:
         """Remove a user's tree and snapshots; whether there was any."""

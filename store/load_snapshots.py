@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from redis import Redis
 
-from store import keys
 from store.behaviour_tree import BehaviourTree, Read
 from store.load import NotPrepared
 from store.schema import stored_schema
 from store.snapshot import BadSnapshot, Snapshot, read_header, stamped
-from store.states import PUT
+from store.states import PUT, put_snapshot
 
 USERS_AT_ONCE = 500
 COLUMNS = ("user_id", "snapshot")
@@ -36,7 +35,6 @@ def load_snapshots(path: Path, data: str, redis: Redis, written: Callable[[int, 
     if schema is None:
         raise NotPrepared(f"the store holds no data set {data}: load it first")
     tree = BehaviourTree(redis, data, len(schema.cross_features))
-    put = redis.register_script(PUT)
     try:
         with pq.ParquetFile(path) as file:
             stated = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
@@ -46,14 +44,14 @@ def load_snapshots(path: Path, data: str, redis: Redis, written: Callable[[int, 
                 raise NotPrepared(f"{path}: snapshots of data set {stated['data']}, not of {data}")
             for batch in file.iter_batches(USERS_AT_ONCE):
                 users, blobs = batch["user_id"].to_pylist(), batch["snapshot"].to_pylist()
-                pipeline = redis.pipeline(transaction=False)
+                calls = []
                 for user_id, blob, read in zip(users, blobs, tree.read_newest_many(users), strict=True):
                     header = read_header(blob)
                     made_at = _made_at(header, read) or _made_at(header, read if read.whole else tree.read_life(user_id))
                     if made_at:
-                        own = [keys.tree(data, user_id), keys.states(data, user_id)]
-                        put(keys=own, args=[read.arrived, stated["snapshot_id"], stamped(blob, made_at)], client=pipeline)
-                kept = sum(pipeline.execute())
+                        packed = stamped(blob, made_at)
+                        calls.append(put_snapshot(data, user_id, read.arrived, stated["snapshot_id"], packed))
+                kept = sum(PUT.run_all(redis, calls))
                 written(kept, len(users) - kept)
             model: str = stated["model"]
             return model

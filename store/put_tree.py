@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from store import keys
+from store.scripts import Call, Script
 from store.types import Blobs
 
-SCRIPT = Path(__file__).with_suffix(".lua").read_text()
+SCRIPT = Script(Path(__file__).with_suffix(".lua").read_text())
 ABSENT, ANY = b"none", b"any"  # in place of a clock: there was no tree; whatever there is, replace it
 
 
@@ -20,22 +21,20 @@ def clock(life: Blobs) -> bytes:
     return b"=" + life.get(keys.ARRIVED_FIELD, b"")
 
 
-def put_keys(data: str, user_id: str) -> list[str]:
-    """KEYS of the script."""
-    return [keys.tree(data, user_id), keys.states(data, user_id)]
-
-
-def put_arguments(
-    seen: bytes, seen_total: bytes, total: int, added: int, ttl_s: int, gone: Sequence[bytes], flat: Sequence[bytes]
-) -> list[bytes | int]:
-    """ARGV of the script.
+def put_tree(
+    data: str, user_id: str, blobs: Sequence[bytes], total: int, added: int, seen: bytes = ANY, seen_total: bytes = b"",
+    gone: Sequence[bytes] = (), ttl_s: int = 0,
+) -> Call:  # fmt: skip
+    """A call of the script.
 
     Args:
-        seen, seen_total: `clock` of field `a`, and field `t`, as they were read; or ABSENT or ANY, and empty.
+        blobs: field, value, field, value, ... to write. gone: fields to remove.
         total: behaviours of the tree once it is written. added: how many of them it did not hold.
-        ttl_s: time to live of the tree, 0 = none. gone: fields to remove. flat: field, value, field, value, ... to write.
+        seen, seen_total: `clock`, and field `t`, as they were read; or ABSENT or ANY, and empty.
+        ttl_s: time to live of the tree, 0 = none.
     """
-    return [seen, seen_total, total, added, ttl_s, len(gone), *gone, *flat]
+    own = [keys.tree(data, user_id), keys.states(data, user_id)]
+    return Call(own, [seen, seen_total, total, added, ttl_s, len(gone), *gone, *blobs])
 
 
 def flat_of(blobs: Blobs) -> list[bytes]:

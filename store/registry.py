@@ -16,6 +16,7 @@ from redis import Redis
 from store import keys
 from store.arrays import BadArrays, read_arrays
 from store.connection import text
+from store.scripts import Call, Script
 from store.types import FIRST_KNOWN, UNKNOWN, Candidates, Rows
 
 FORMAT = 1
@@ -134,7 +135,7 @@ def _unpack(packed: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[str]:
 # KEYS: items, item_ids, categories, meta. ARGV: id1, category1, id2, category2, ...
 # Returns "row category" of each id; a new id takes the next row, a new category likewise.
 # One script for the loader and for events: there is one way to get a row.
-REGISTER = """
+REGISTER = Script("""
 local reply = {}
 for i = 1, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[1], ARGV[i])
@@ -152,7 +153,7 @@ for i = 1, #ARGV, 2 do
   reply[#reply + 1] = known
 end
 return reply
-"""
+""")
 
 BATCH = 2000  # ids per script call: about a millisecond each, so that readers are not held up
 
@@ -169,7 +170,6 @@ class StoredRegistry:
 
     def __init__(self, redis: Redis, data: str) -> None:
         self._redis, self._data = redis, data
-        self._register = redis.register_script(REGISTER)
 
     def registry_id(self) -> str | None:
         """Which line of descent the rows in the store belong to; None = no registry yet."""
@@ -187,7 +187,7 @@ class StoredRegistry:
         replies: list[bytes] = []
         for start in range(0, len(ids), BATCH):
             pairs = zip(ids[start : start + BATCH], categories[start : start + BATCH], strict=True)
-            replies += self._register(keys=names, args=[text for pair in pairs for text in pair])
+            replies += REGISTER.run(self._redis, Call(names, [text for pair in pairs for text in pair]))
         table = np.array([reply.split() for reply in replies], np.int32).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 

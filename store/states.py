@@ -18,6 +18,7 @@ from redis import Redis
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.registry import Registry
+from store.scripts import Call, Script
 from store.snapshot import BadSnapshot, Snapshot, SnapshotCodec
 from store.types import Behaviours
 
@@ -26,13 +27,18 @@ log = logging.getLogger("longtrail")
 How = Literal["tail", "short", "long", "late", "missing", "past"]
 
 # KEYS: tree, states. ARGV: the arrivals clock that was read, snapshot_id, snapshot. 1 = put.
-PUT = """
+PUT = Script("""
 if redis.call('HGET', KEYS[1], 'a') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 local left = redis.call('PTTL', KEYS[1])
 if left > 0 then redis.call('PEXPIRE', KEYS[2], left) end
 return 1
-"""
+""")
+
+
+def put_snapshot(data: str, user_id: str, read_at: int, snapshot_id: str, packed: bytes) -> Call:
+    """A call of `PUT`: a packed snapshot beside a tree whose clock still shows `read_at`."""
+    return Call([keys.tree(data, user_id), keys.states(data, user_id)], [read_at, snapshot_id, packed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +103,8 @@ class UserStates:
 
     def put(self, user_id: str, snapshot: Snapshot) -> bool:
         """Put a snapshot in the place of the one there is; False: the tree is another since it was read, nothing was put."""
-        own = [keys.tree(self._data, user_id), keys.states(self._data, user_id)]
-        arguments: list[int | str | bytes] = [snapshot.arrived, self._codec.snapshot_id, self._codec.encode(snapshot)]
-        return bool(self._redis.register_script(PUT)(keys=own, args=arguments))
+        call = put_snapshot(self._data, user_id, snapshot.arrived, self._codec.snapshot_id, self._codec.encode(snapshot))
+        return bool(PUT.run(self._redis, call))
 
 
 def _count(behaviours: Behaviours, before: int | None) -> int:

@@ -6,7 +6,6 @@ written, each tree by one atomic script. A tree that changed in between is read 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,9 @@ from store import keys
 from store.append import Caps
 from store.behaviour_tree import BehaviourTree
 from store.encode_trees import EncodedTrees, Lives, encode_trees
-from store.put_tree import ABSENT, ANY, SCRIPT, clock, flat_of, put_arguments, put_keys
+from store.put_tree import ABSENT, ANY, SCRIPT, clock, flat_of, put_tree
+from store.scripts import Call
 from store.types import Behaviours, Blobs
-
-
-@dataclass(frozen=True, slots=True)
-class _Put:
-    """One call of the script."""
-
-    user: int
-    arguments: list[bytes | int]
 
 
 class TreeLoader:
@@ -36,7 +28,6 @@ class TreeLoader:
         """`caps` as in `store/append.py`."""
         self._redis, self._data, self._caps = redis, data, caps
         self._tree = BehaviourTree(redis, data, cross_features)
-        self._script = redis.register_script(SCRIPT)
 
     def load(self, users: Sequence[str], lives: Lives) -> NDArray[np.bool_]:
         """Bring behaviours into the trees; for each user, whether the tree was made or changed.
@@ -54,24 +45,24 @@ class TreeLoader:
         changed = np.zeros(len(users), np.bool_)
         waiting = [user for user in range(len(users)) if encoded.totals[user]]
         while waiting:
-            puts = []
+            calls: dict[int, Call] = {}
             for user, life in zip(waiting, self._read([users[user] for user in waiting]), strict=True):
                 if life:
-                    put = self._joined(user, life, encoded, lives)
+                    call = self._joined(users[user], user, life, encoded, lives)
                 else:
-                    put = self._new(user, ABSENT if life is not None else ANY, encoded)
-                if put is not None:
-                    puts.append(put)
-            done = self._write(users, puts)
-            changed[[put.user for put, written in zip(puts, done, strict=True) if written]] = True
-            waiting = [put.user for put, written in zip(puts, done, strict=True) if not written]
+                    call = self._new(users[user], user, ABSENT if life is not None else ANY, encoded)
+                if call is not None:
+                    calls[user] = call
+            written = dict(zip(calls, SCRIPT.run_all(self._redis, list(calls.values())), strict=True))
+            changed[[user for user in written if written[user]]] = True
+            waiting = [user for user in written if not written[user]]  # the tree was another one by then
         return changed
 
-    def _new(self, user: int, seen: bytes, encoded: EncodedTrees) -> _Put:
+    def _new(self, user_id: str, user: int, seen: bytes, encoded: EncodedTrees) -> Call:
         total = encoded.totals[user]
-        return _Put(user, put_arguments(seen, b"", total, total, self._caps.ttl_s, (), encoded.flat(user)))
+        return put_tree(self._data, user_id, encoded.flat(user), total, total, seen, ttl_s=self._caps.ttl_s)
 
-    def _joined(self, user: int, life: Blobs, encoded: EncodedTrees, lives: Lives) -> _Put | None:
+    def _joined(self, user_id: str, user: int, life: Blobs, encoded: EncodedTrees, lives: Lives) -> Call | None:
         """What a tree needs to hold these behaviours as well; None = nothing."""
         leaves = {field: value for field, value in life.items() if field not in (keys.TOTAL_FIELD, keys.ARRIVED_FIELD)}
         if leaves == encoded.blobs(user):
@@ -84,7 +75,7 @@ class TreeLoader:
         if not put and not gone:
             return None
         total = life.get(keys.TOTAL_FIELD, b"")
-        return _Put(user, put_arguments(clock(life), total, len(both), added, self._caps.ttl_s, gone, flat_of(put)))
+        return put_tree(self._data, user_id, flat_of(put), len(both), added, clock(life), total, gone, self._caps.ttl_s)
 
     def _both(self, held: Behaviours, user: int, lives: Lives) -> tuple[Lives, int]:
         """What the tree shall hold, and how many of them it does not hold yet; without such it stays, whatever the caps."""
@@ -107,15 +98,6 @@ class TreeLoader:
                 raise reply
             lives.append(None if foreign else reply)
         return lives
-
-    def _write(self, users: Sequence[str], puts: Sequence[_Put]) -> list[int]:
-        """Call the script for each; 0 where the tree was another one by then."""
-        if not puts:
-            return []
-        pipeline = self._redis.pipeline(transaction=False)
-        for put in puts:
-            self._script(keys=put_keys(self._data, users[put.user]), args=put.arguments, client=pipeline)
-        return pipeline.execute()
 
 
 def _of_one(life: Behaviours) -> Lives:

@@ -1,7 +1,6 @@
 """A small real world: complete_journey, every model trained for one day's impressions, bundled and loaded."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from export.data.prepare import prepare
 from export.models import list_models
 from export.train import Run, TrainSettings, train
 from store.load import Prepared, load
+from tests.store.servers import free_port
 
 DATA = "complete_journey"
 ROOT = Path(__file__).parent.parent
@@ -45,14 +45,6 @@ def build_world(folder: Path, store_url: str) -> World:
         make_bundle(dataset, runs[name], bundles)
     load(Prepared.open(folder / "data" / DATA), store_url, lambda one: None)
     return World(folder, dataset, runs, bundles, store_url)
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

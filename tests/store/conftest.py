@@ -8,8 +8,32 @@ import pytest
 from store.load import BEHAVIOURS_FILE, REGISTRY_FILE, SCHEMA_FILE, Prepared
 from store.registry import Registry
 from store.schema import ContextFeature, CrossFeature, Schema
+from tests.store.servers import KINDS, NO_REDIS, Server
 
 ITEMS = [("i2", "tea"), ("i3", "milk"), ("i4", "tea"), ("i5", "bread")]  # rows 2..5, categories 2 3 2 4
+
+ON_EVERY_SERVER = ("append", "behaviour_tree", "registry", "load", "events_into_trees")  # test modules that run on all kinds
+
+
+def pytest_generate_tests(metafunc):
+    """Valkey 9 and, where it is installed, Redis 7.0."""
+    if "store_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".test_")[2] in ON_EVERY_SERVER:
+        metafunc.parametrize("store_url", KINDS, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def store_url(request, store_url, tmp_path_factory):
+    """The session's own server, or one of the kind that the test asks for."""
+    kind = getattr(request, "param", "valkey")
+    if KINDS[kind] is None:
+        pytest.skip(NO_REDIS)
+    if kind == "valkey":
+        yield store_url
+        return
+    server = Server(KINDS[kind], tmp_path_factory.mktemp(kind))
+    server.start()
+    yield server.url
+    server.kill()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from store import keys
-from store.put_tree import ABSENT, ANY, SCRIPT, clock, put_arguments, put_keys
+from store.put_tree import ABSENT, ANY, SCRIPT, clock, put_tree
 
 
 @pytest.fixture
@@ -11,8 +11,7 @@ def put(redis, data_name):
     """Write user u's tree; whether the script did."""
 
     def run(seen=ABSENT, seen_total=b"", total=1, added=1, ttl_s=0, gone=(), flat=(b"2", b"new")):
-        arguments = put_arguments(seen, seen_total, total, added, ttl_s, gone, flat)
-        return bool(redis.register_script(SCRIPT)(keys=put_keys(data_name, "u"), args=arguments))
+        return bool(SCRIPT.run(redis, put_tree(data_name, "u", flat, total, added, seen, seen_total, gone, ttl_s)))
 
     return run
 

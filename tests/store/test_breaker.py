@@ -1,6 +1,6 @@
 """The circuit breaker of the store."""
 
-from service.breaker import Breaker
+from store.breaker import Breaker
 
 
 def opened(**settings):
