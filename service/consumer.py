@@ -31,7 +31,7 @@ from service.settings import Settings
 from service.stream_intake import DeadLetter, Message, StreamIntake
 from store import keys
 from store.append import DEFAULT_CAPS
-from store.connection import connect
+from store.connection import CLUSTER, connect
 from store.events import StoreNotLoaded, stored_writer
 from store.schema import stored_data_sets
 
@@ -117,8 +117,11 @@ def open_source(settings: Settings, store_url: str, data: str, intake: StreamInt
         topic = settings.events_stream or f"{data}.events"
         source = KafkaTopic(settings.events_url, topic, settings, handle, of_stream)
     else:
+        url = settings.events_url or store_url
+        if CLUSTER in url.partition(":")[0]:
+            raise ValueError("CTR_EVENTS_URL: a stream is read from one server, and the store is a cluster: name a Redis or Kafka")
         stream = settings.events_stream or keys.events(data)
-        source = RedisStream(settings.events_url or store_url, stream, settings, handle, of_stream)
+        source = RedisStream(url, stream, settings, handle, of_stream)
     return source
 
 

@@ -432,6 +432,11 @@ def test_only_what_every_group_has_acknowledged_and_is_old_enough_is_dropped(in_
 # Kafka, by the in-memory broker of the library
 
 
+def test_a_stream_in_a_cluster_is_refused_by_name(filled):
+    with pytest.raises(ValueError, match="CTR_EVENTS_URL: a stream is read from one server"):
+        open_source(Settings(), "redis+cluster://127.0.0.1:1", filled.data, None, None)
+
+
 def test_one_setting_makes_it_kafka(in_process, filled):
     source, _, _ = in_process(events_url="kafka://one:9092,two:9092")
     assert isinstance(source, KafkaTopic)
