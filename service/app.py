@@ -38,6 +38,7 @@ from service.pipeline import Scorer, score
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.settings import Settings
+from service.table_refresh import TableRefresher
 from service.users import UserTrees
 from store.connection import connect
 
@@ -46,6 +47,7 @@ log = logging.getLogger("longtrail")
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 VERSION = "0.1.0"  # as in pyproject.toml, a test compares
 PROBLEM = "application/problem+json"
+TABLES_TIMEOUT_S = 10.0  # for a reply to the thread that makes new item tables ready
 
 
 class Service:
@@ -57,7 +59,13 @@ class Service:
             settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
         )
         self.redis: Redis = connect(redis_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
-        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data))
+        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data), settings.table_max_age_s)
+        self.refresher: TableRefresher | None = None
+        if settings.tables == "store":
+            self.tables_redis: Redis = connect(redis_url, TABLES_TIMEOUT_S, settings.store_connect_timeout_ms / 1000)
+            limit_s, cache_bytes = settings.store_timeout_ms / 1000, settings.table_cache_mb << 20
+            self.refresher = TableRefresher(bundles, self.redis, self.tables_redis, cache_bytes, limit_s, self.metrics)
+            self.refresher.start(settings.table_poll_s)
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics)
@@ -130,6 +138,9 @@ class Service:
 
     def close(self) -> None:
         """End threads and connections."""
+        if self.refresher is not None:
+            self.refresher.close()
+            self.tables_redis.close()
         self.threads.shutdown(wait=True)
         self.event_thread.shutdown(wait=True)
         self.redis.close()

@@ -1,5 +1,6 @@
 """Step 4, attend (ESU): onnxruntime over candidates and retrieved behaviours. No model is special here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.search import Searched
+from service.tables import Tables
 from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
 from store.fold import State, fold, initial_state
 from store.graph_inputs import GraphInputs
@@ -45,16 +47,21 @@ class Graph:
             self._initial = initial_state(bundle.tables, self._state)
             self._at_once = manifest.fold_at_once
 
-    def run(self, inputs: GraphInputs, state: State | None = None, weights: bool = False) -> Attended:
+    def run(
+        self, inputs: GraphInputs, state: State | None = None, weights: bool = False, tables: Tables | None = None
+    ) -> Attended:  # fmt: skip
         """Attend: float32 [P] logits, and on demand the weights.
 
-        `state`: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
+        Args:
+            state: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
+            tables: item tables that the inputs' rows are of, in place of the bundle's.
         """
+        own = {name: self._score.value(table) for name, table in (tables or {}).items()}
         if self._state:
             row = inputs["retrieved_row"][inputs["retrieved_mask"]]  # [L], oldest first
             folded = [f"next_{name}" for name in self._state]
-            inputs = inputs | fold(lambda feed: self._update.run(feed, folded), state or self._initial, row, self._at_once)
-        logit, *weight = self._score.run(inputs, ["logit", "weight"] if weights and self._score.weighs else ["logit"])
+            inputs = inputs | fold(lambda feed: self._update.run(feed, folded, own), state or self._initial, row, self._at_once)
+        logit, *weight = self._score.run(inputs, ["logit", "weight"] if weights and self._score.weighs else ["logit"], own)
         return Attended(logit[0], weight[0][0] if weight else None)
 
 
@@ -82,15 +89,20 @@ class _Session:
         self.weighs = any(node.name == "weight" for node in self._session.get_outputs())
         self._request_inputs = sorted(stated - set(bundle.tables))
         self._tables = {
-            table: onnxruntime.OrtValue.ortvalue_from_numpy(bundle.tables[table], self.device, 0)
-            for table in sorted(stated & set(bundle.tables))
-        }
+            table: self.value(bundle.tables[table]) for table in sorted(stated & set(bundle.tables))
+        }  # fmt: skip
 
-    def run(self, inputs: GraphInputs, outputs: list[str]) -> list[NDArray[Any]]:
-        """The outputs asked for."""
+    def value(self, table: NDArray[Any]) -> onnxruntime.OrtValue:
+        """A table where the graph runs."""
+        return onnxruntime.OrtValue.ortvalue_from_numpy(table, self.device, 0)
+
+    def run(
+        self, inputs: GraphInputs, outputs: list[str], tables: Mapping[str, onnxruntime.OrtValue]
+    ) -> list[NDArray[Any]]:  # fmt: skip
+        """The outputs asked for; `tables` stand in place of the bound ones of their names."""
         binding = self._session.io_binding()
         for name, table in self._tables.items():
-            binding.bind_ortvalue_input(name, table)
+            binding.bind_ortvalue_input(name, tables.get(name, table))
         for name in self._request_inputs:
             binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
         for name in outputs:
@@ -108,4 +120,4 @@ def _providers(providers: Providers) -> list[str]:
 
 def attend(graph: Graph, searched: Searched, explain: int) -> Attended:
     """Run the graphs of the call's bundle."""
-    return graph.run(searched.inputs, searched.state, weights=explain > 0)
+    return graph.run(searched.inputs, searched.state, weights=explain > 0, tables=searched.tables)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from service.behaviours import Fetched
 from service.request import Call
+from service.tables import RequestTables, Tables
 from store.bundle import Bundle
 from store.fold import State
 from store.graph_inputs import GraphInputs, search_inputs
@@ -18,15 +19,23 @@ class Searched:
     retrieved: Retrieved
     inputs: GraphInputs
     state: State | None = None  # that the retrieved ones are folded into; None = the empty one
+    tables: Tables | None = None  # item tables that the inputs' rows are of; None = the bundle's own
+    degraded: tuple[str, ...] = ()  # what was missing from the item tables
 
 
-def search(call: Call, fetched: Fetched, bundle: Bundle) -> Searched:
-    """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown."""
+def search(call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None) -> Searched:
+    """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
+
+    `tables`: item tables that hold the rows of this request; None = the bundle's own.
+    """
+    tables = tables or RequestTables(bundle.search)
     behaviours, snapshot = fetched.behaviours, fetched.snapshot
     known = replace(behaviours, row=bundle.registry.known(behaviours.row))
+    candidates, known, renumbered = tables.renumbered(call.candidates, known, snapshot)
     _, retrieved, inputs = search_inputs(
-        bundle.search, call.candidates, known, call.at, bundle.manifest.recent, call.context, snapshot
+        tables.search, candidates, known, call.at, bundle.manifest.recent, call.context, renumbered
     )
-    if snapshot is None:
-        return Searched(behaviours, retrieved, inputs)
-    return Searched(snapshot.and_newer(behaviours), retrieved, inputs, snapshot.state or None)
+    if snapshot is not None:
+        behaviours = snapshot.and_newer(behaviours)
+    state = snapshot.state or None if snapshot is not None else None
+    return Searched(behaviours, retrieved, inputs, state, tables.tables, tables.degraded)

@@ -1,4 +1,4 @@
-"""python -m store: load a data set, look at it, run the embedded store."""
+"""python -m store: load a data set, publish item tables, look at what is there, run the embedded store."""
 
 import signal
 import threading
@@ -15,11 +15,13 @@ from rich.table import Table
 
 from store import keys
 from store.behaviour_tree import BehaviourTree
+from store.bundle import Bundle
 from store.connection import connect, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
 from store.load import NotPrepared, Prepared, load, load_snapshots, stored_schema
+from store.publish import publish
 from store.registry import StoredRegistry
 from store.types import FIRST_KNOWN
 
@@ -53,6 +55,34 @@ def load_command(
             task = progress.add_task(str(path), total=None)
             load_snapshots(path, data, connect(store_url), lambda users, task=task: progress.advance(task, users))  # type: ignore[misc]
     console.print(f"{source.rows:,} behaviours of {data} are in the store")
+
+
+@app.command("publish")
+def publish_command(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, bundles/<model>/<version>.")],
+    url: Url = "", folder: Folder = DEFAULT_FOLDER,
+    grace_minutes: Annotated[int, typer.Option(min=1, help="How long a replaced version stays, for scorers that read it.")] = 60,
+) -> None:  # fmt: skip
+    """Publish the item tables of bundles: scorers with CTR_TABLES=store go over to them within seconds.
+
+    All values are sent first, then one pointer is switched: a scorer reads the old version or the new one, never a part.
+    Blocks that are in the store are not sent again, so a refresh costs what differs; publishing the same again sends
+    nothing and makes the tables young again. It can be stopped and repeated at any time. The scorer takes tables only
+    for the graph they were made with: after `train` roll the new bundle out to the scorers as well.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("values"), TimeElapsedColumn())
+    with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
+        for path in bundles:
+            bundle = Bundle(path)
+            task = progress.add_task(bundle.name, total=None)
+            sent = publish(
+                bundle, connect(store_url), grace_minutes * 60,
+                lambda done, of, task=task: progress.update(task, completed=done, total=of),  # type: ignore[misc]
+            )  # fmt: skip
+            console.print(
+                f"{bundle.name}: tables {sent.published.version}, {sent.published.item_rows:,} rows; {sent.values:,} values "
+                f"({sent.value_bytes / 2**20:,.1f} MiB) sent, {sent.there:,} were there"
+            )
 
 
 @app.command()
