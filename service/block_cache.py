@@ -68,7 +68,7 @@ class BlockCache:
         `row`: int32 [U], ascending, U >= 1. Rows of missing blocks are left as they are. Cost: the copy.
         """
         form = table.form
-        block = row // form.block_rows
+        block = (row // form.block_rows).astype(np.intp)
         with self._lock:
             there = self._there(table, block)
             slot = table.slot[block]
@@ -104,6 +104,6 @@ class BlockCache:
     def _view(self, form: TableForm) -> NDArray[Any]:
         """The slab as blocks of this table: [slots, block_rows, *row], without a copy."""
         dtype = np.dtype(form.dtype)
-        inner = np.empty((0, *form.row), dtype).strides[1:]
+        inner = np.empty((1, *form.row), dtype).strides[1:]
         shape = (self.slots, form.block_rows, *form.row)
         return np.ndarray(shape, dtype, self._slab.data, 0, (BLOCK_BYTES, form.row_bytes, *inner))

@@ -82,7 +82,7 @@ class _Values:
 
 
 def publish(
-    bundle: Bundle, redis: Redis, grace_s: int = GRACE_S, progress: Callable[[int, int], None] = lambda done, of: None
+    bundle: Bundle, redis: Redis, grace_s: int = GRACE_S, progress: Callable[[int, int], None] | None = None
 ) -> Sent:  # fmt: skip
     """Put the item tables of a bundle into the store and make them its model's current version.
 
@@ -104,7 +104,8 @@ def publish(
     wanted = list(values.made)
     for at in range(0, len(wanted), AT_ONCE):
         _send(redis, {key: values.made[key] for key in wanted[at : at + AT_ONCE]}, live, sent)
-        progress(min(at + AT_ONCE, len(wanted)), len(wanted))
+        if progress is not None:
+            progress(min(at + AT_ONCE, len(wanted)), len(wanted))
     content = published.model_dump_json().encode()
     unfinished = redis.hget(keys.unfinished_tables(data), name)  # of a publish that was killed where nothing expires
     redis.hset(keys.unfinished_tables(data), name, content)
@@ -117,11 +118,11 @@ def publish(
     return sent
 
 
-def read_pointers(redis: Redis, data: str, model: str) -> dict[str, bytes]:
-    """The pointers of a model as they stand, one a graph."""
+def read_pointers(redis: Redis, data: str, model: str, key: str = "") -> dict[str, bytes]:
+    """The pointers of a model as they stand, one a graph; `key`: those of another hash than the current ones."""
     return {
         name.decode(): content
-        for name, content in redis.hgetall(keys.tables(data)).items()
+        for name, content in redis.hgetall(key or keys.tables(data)).items()
         if isinstance(name, bytes) and isinstance(content, bytes) and name.decode().startswith(f"{model}:")
     }
 
@@ -164,10 +165,8 @@ def _retire(redis: Redis, data: str, model: str, replaced: list[bytes], grace_s:
     for name in by_age[GRAPHS_KEPT:]:
         redis.hdel(keys.tables(data), name)
         replaced.append(found.pop(name))
-    making = [
-        content for name, content in redis.hgetall(keys.unfinished_tables(data)).items() if name.startswith(f"{model}:".encode())
-    ]
-    gone = _keys_of_all(redis, data, model, replaced) - _keys_of_all(redis, data, model, [*found.values(), *making])
+    making = read_pointers(redis, data, model, keys.unfinished_tables(data))
+    gone = _keys_of_all(redis, data, model, replaced) - _keys_of_all(redis, data, model, [*found.values(), *making.values()])
     _each(redis, sorted(gone), lambda pipeline, key: pipeline.expire(key, grace_s))
 
 
