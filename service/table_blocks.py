@@ -76,7 +76,7 @@ class BlockReader:
         """
         blocks = range(-(-count // table.form.block_rows))
         found: Blocks = {}
-        if self._read_some([(table, block) for block in blocks], found):
+        if self._read_some([(table, block) for block in blocks], found, keep=False):
             raise BadBlock(f"{table.form.name}: its first rows cannot be read")
         return np.concatenate([found[table.form.name, block] for block in blocks])[:count]
 
@@ -85,8 +85,8 @@ class BlockReader:
         self._metrics.table_hits.inc(blocks - missing)
         self._metrics.table_misses.inc(missing)
 
-    def _read_some(self, wanted: Sequence[Wanted], found: Blocks) -> bool:
-        """One round trip; whether a block was not what it should be."""
+    def _read_some(self, wanted: Sequence[Wanted], found: Blocks, keep: bool = True) -> bool:
+        """One round trip, kept in the cache; whether a block was not what it should be."""
         pipeline = self._redis.pipeline(transaction=False)
         for table, block in wanted:
             pipeline.get(block_key(self._data, self._model, table.form, block, int(table.digests[block])))
@@ -106,7 +106,7 @@ class BlockReader:
             _, blocks, values = kept.setdefault(id(table), (table, [], []))
             blocks.append(block)
             values.append(rows)
-        for table, blocks, values in kept.values():
+        for table, blocks, values in kept.values() if keep else ():
             self._cache.put(table, blocks, values)
         self._metrics.table_cache_bytes.set(self._cache.bytes_held)
         return bad

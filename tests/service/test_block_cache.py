@@ -79,7 +79,9 @@ def test_a_new_version_keeps_the_blocks_that_did_not_change():
     put(cache, before, values, list(range(form.blocks)))
     changed = values.copy()
     changed[10] += 1
-    after = CachedTable(form, np.array([digest_of(form, i, payload_of(form, changed, i)) for i in range(form.blocks)], np.uint64), before)
+    after = CachedTable(
+        form, np.array([digest_of(form, i, payload_of(form, changed, i)) for i in range(form.blocks)], np.uint64), before
+    )
     assert np.flatnonzero(~cache.held(after)).tolist() == [1]
     put(cache, after, changed, [1])
     for table, wanted in ((before, values), (after, changed)):

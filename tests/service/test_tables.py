@@ -27,9 +27,7 @@ def bodies(world):
     random = np.random.default_rng(3)
     ids = [dataset.registry.ids[i] for i in random.choice(len(dataset.registry.ids), 60, replace=False)]
     now, past = int(dataset.ts.max()) + 3600, int(np.quantile(dataset.ts, 0.5))
-    return [
-        {"user_id": user, "item_ids": [*ids, "no such item"], "at": at} for user in (*users, "nobody") for at in (now, past)
-    ]
+    return [{"user_id": user, "item_ids": [*ids, "no such item"], "at": at} for user in (*users, "nobody") for at in (now, past)]
 
 
 @pytest.mark.parametrize("model", list_models())
