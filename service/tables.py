@@ -31,7 +31,6 @@ class RequestTables:
     search: Search
     tables: Tables | None = None  # [U, ...] each, of the rows in `rows`; None = those of the bundle
     rows: Rows | None = None  # [U] ascending, 0 and 1 first
-    number: Rows | None = None  # [U] what each of them is called; UNKNOWN where its values could not be read
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
 
@@ -47,9 +46,8 @@ class RequestTables:
 
     def _of(self, row: Rows) -> Rows:
         assert self.rows is not None
-        assert self.number is not None
         at = np.minimum(np.searchsorted(self.rows, row), len(self.rows) - 1)
-        found: Rows = np.where(self.rows[at] == row, self.number[at], UNKNOWN).astype(np.int32)  # not gathered: not needed
+        found: Rows = np.where(self.rows[at] == row, at, UNKNOWN).astype(np.int32)  # not gathered: nobody reads it
         return found
 
 
@@ -115,31 +113,26 @@ class StoredTables:
         searched = behaviours if snapshot is None else snapshot.and_newer(behaviours)
         newest = behaviours.row[max(len(behaviours) - manifest.recent, 0) :]
         rows = np.unique(np.concatenate([[0, UNKNOWN], candidates.row, known(searched.row), known(newest)]).astype(np.int32))
-        tables, lacking, reasons = self._gather(rows, store_failed)
-        number = np.where(lacking, UNKNOWN, np.arange(len(rows), dtype=np.int32))
+        tables, reasons = self._gather(rows, store_failed)
         search = SEARCHES[manifest.search.name](manifest.search, {**self._constants, **tables})
-        return RequestTables(search, tables, rows, number, reasons, bool(reasons) and reasons != ("bad_record",))
+        return RequestTables(search, tables, rows, reasons, bool(reasons) and reasons != ("bad_record",))
 
-    def _gather(self, rows: Rows, store_failed: bool) -> tuple[Tables, NDArray[np.bool_], tuple[str, ...]]:
-        """Values of the rows, which of them are lacking, and why."""
+    def _gather(self, rows: Rows, store_failed: bool) -> tuple[Tables, tuple[str, ...]]:
+        """Values of the rows, and why some of them are those of the unknown item."""
         out = {name: np.empty((len(rows), *table.form.row), table.form.dtype) for name, table in self.tables.items()}
         taken = {name: self._cache.take(table, rows, out[name]) for name, table in self.tables.items()}
-        lacking = np.zeros(len(rows), np.bool_)
-        reasons: tuple[str, ...] = ()
         wanted = [(self.tables[name], block) for name, (blocks, _) in taken.items() for block in blocks.tolist()]
         self._reader.count(sum(count for _, count in taken.values()), len(wanted))
-        if wanted:
-            read, reasons = self._reader.read(wanted, store_failed)
-            for name, (blocks, _) in taken.items():
-                table, by_block = self.tables[name], rows // self.tables[name].form.block_rows
-                for block in blocks.tolist():
-                    first, last = np.searchsorted(by_block, [block, block + 1])
-                    values = read.get((table.form.name, block))
-                    if values is None:
-                        lacking[first:last] = True
-                    else:
-                        out[name][first:last] = values[rows[first:last] - block * table.form.block_rows]
+        read, reasons = self._reader.read(wanted, store_failed) if wanted else ({}, ())
+        lacking = np.zeros(len(rows), np.bool_)
+        for table, block in wanted:
+            form, values = table.form, read.get((table.form.name, block))
+            first, last = np.searchsorted(rows, [block * form.block_rows, (block + 1) * form.block_rows])
+            if values is None:
+                lacking[first:last] = True
+            else:
+                out[form.name][first:last] = values[rows[first:last] - block * form.block_rows]
         for name, first_rows in self.first.items():
+            out[name][lacking] = first_rows[UNKNOWN]  # in all tables alike
             out[name][:FIRST_KNOWN] = first_rows
-        lacking[:FIRST_KNOWN] = False
-        return out, lacking, reasons
+        return out, reasons
