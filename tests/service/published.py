@@ -48,6 +48,13 @@ def reading(bundles, url, cache_bytes=1 << 20, limit_s=5.0, timeout_s=5.0, **arg
     own.close()
 
 
+def alone(world, model, folder):
+    """A folder with one model's bundle of the world, and that bundle's own."""
+    (version,) = (world.bundles / model).iterdir()
+    (folder / model).symlink_to(version.parent)
+    return folder, version
+
+
 def forget(client, data):
     """Remove everything that is published of a data set."""
     for key in client.scan_iter(match=f"{data}:table:*", count=5000):

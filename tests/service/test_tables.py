@@ -12,7 +12,7 @@ from service.request import ScoreRequest
 from store.bundle import Bundle
 from store.connection import connect
 from store.table_values import BLOCK_BYTES
-from tests.service.published import counted, forget, published, reading
+from tests.service.published import alone, counted, forget, published, reading
 
 TOLERANCE = 1e-6
 SMALL = 40 * BLOCK_BYTES  # of about a thousand blocks a table
@@ -32,14 +32,13 @@ def bodies(world):
 
 @pytest.mark.parametrize("model", list_models())
 def test_scores_are_those_of_the_mapped_tables(world, bodies, model, tmp_path):
-    (folder,) = (world.bundles / model).iterdir()
-    (tmp_path / model).symlink_to(folder.parent)
+    bundles, folder = alone(world, model, tmp_path)
     client = connect(world.store_url, 5)
-    mapped_bundles = Bundles(tmp_path, "", "", "cpu", 1, Metrics())
+    mapped_bundles = Bundles(bundles, "", "", "cpu", 1, Metrics())
     mapped = Scorer(mapped_bundles, StoreReader(client, mapped_bundles.data))
     try:
         version = published(world.store_url, Bundle(folder)).published.version
-        with reading(tmp_path, world.store_url, SMALL) as (stored, _, metrics):
+        with reading(bundles, world.store_url, SMALL) as (stored, _, metrics):
             assert stored.bundles.get(model).tables.version == version
             for body in bodies:
                 request = ScoreRequest.model_validate(body | {"model": model, "explain": 3})
