@@ -39,17 +39,13 @@ class BlockCache:
         self._length = np.zeros(slots, np.int64)  # its bytes, 0 = empty
         self._read_at = np.zeros(slots, np.int64)  # on a clock of reads
         self._clock = 0
+        self.bytes_held = 0  # of the blocks that are in it
         self._lock = threading.Lock()
 
     @property
     def slots(self) -> int:
         """Most blocks it holds."""
         return len(self._slab)
-
-    @property
-    def bytes_held(self) -> int:
-        """Bytes of the blocks that are in it."""
-        return int(self._length.sum())
 
     def held(self, table: CachedTable) -> Mask:
         """Which blocks of a table are in it: bool [blocks]."""
@@ -91,6 +87,7 @@ class BlockCache:
             self._clock += 1
             for slot, block, values in zip(victims.tolist(), blocks, rows, strict=False):
                 self._digest[slot] = table.digests[block]
+                self.bytes_held += values.nbytes - int(self._length[slot])
                 self._length[slot] = values.nbytes
                 self._slab[slot, : values.nbytes] = np.frombuffer(values.tobytes(), np.uint8)
                 self._read_at[slot] = self._clock

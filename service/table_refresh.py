@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.behaviours import reason
 from service.block_cache import BlockCache, CachedTable
 from service.breaker import Breaker
 from service.bundles import Bundles, LoadedBundle, golden_difference
@@ -64,7 +65,7 @@ class TableRefresher:
 
     def start(self, poll_s: float) -> None:
         """Look once, then every `poll_s` seconds beside the requests."""
-        self.poll()
+        self._look()
         self._thread = threading.Thread(target=self._run, args=(poll_s,), name="tables", daemon=True)
         self._thread.start()
 
@@ -84,13 +85,18 @@ class TableRefresher:
                 self._metrics.table_refreshes.labels("failed").inc()
                 log.log(logging.DEBUG if self._store_failed else logging.ERROR, "%s: tables not refreshed: %s", model, error)
                 self._store_failed = True
+                if reason(error) != "store_error":
+                    return  # it does not answer: not even for the other models
 
     def _run(self, poll_s: float) -> None:
         while not self._ended.wait(poll_s):
-            try:
-                self.poll()
-            except Exception:  # the edge of this thread: it must look again
-                log.exception("refreshing item tables failed")
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self.poll()
+        except Exception:  # the edge: the scorer serves what it has, and looks again
+            log.exception("refreshing item tables failed")
 
     def _refresh(self, model: str) -> None:
         bundle = self._bundled[model]

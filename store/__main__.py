@@ -62,6 +62,7 @@ def publish_command(
     bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, bundles/<model>/<version>.")],
     url: Url = "", folder: Folder = DEFAULT_FOLDER,
     grace_minutes: Annotated[int, typer.Option(min=1, help="How long a replaced version stays, for scorers that read it.")] = 60,
+    again: Annotated[bool, typer.Option("--again", help="Send every value, there or not: mends damaged ones.")] = False,
 ) -> None:  # fmt: skip
     """Publish the item tables of bundles: scorers with CTR_TABLES=store go over to them within seconds.
 
@@ -76,13 +77,13 @@ def publish_command(
             bundle = Bundle(path)
             task = progress.add_task(bundle.name, total=None)
             sent = publish(
-                bundle, connect(store_url), grace_minutes * 60,
+                bundle, connect(store_url), grace_minutes * 60, again,
                 lambda done, of, task=task: progress.update(task, completed=done, total=of),  # type: ignore[misc]
             )  # fmt: skip
             console.print(
                 f"{bundle.name}: tables {sent.published.version}, {sent.published.item_rows:,} rows; {sent.values:,} values "
-                f"({sent.value_bytes / 2**20:,.1f} MiB) sent, {sent.there:,} were there"
-            )
+                f"({sent.value_bytes / 2**20:,.1f} MiB) sent, {sent.there:,} were there", soft_wrap=True,
+            )  # fmt: skip
 
 
 @app.command()

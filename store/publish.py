@@ -82,12 +82,18 @@ class _Values:
 
 
 def publish(
-    bundle: Bundle, redis: Redis, grace_s: int = GRACE_S, progress: Callable[[int, int], None] | None = None
+    bundle: Bundle, redis: Redis, grace_s: int = GRACE_S, again: bool = False,
+    progress: Callable[[int, int], None] | None = None
 ) -> Sent:  # fmt: skip
     """Put the item tables of a bundle into the store and make them its model's current version.
 
-    `progress(done, of)` is called with values that are there. Publishing the same again sends nothing, puts back
-    what is missing, and makes the version young again. Cost: the blocks that differ; every block is looked for.
+    Publishing the same again sends nothing, puts back what is missing, and makes the version young again.
+    Cost: the blocks that differ; every block is looked for.
+
+    Args:
+        grace_s: how long what is replaced stays.
+        again: send every value, there or not.
+        progress: called with values that are there, and of how many.
 
     Raises:
         PublishedMeanwhile: another publish of this model was faster; nothing is switched.
@@ -103,7 +109,7 @@ def publish(
     sent = Sent(published)
     wanted = list(values.made)
     for at in range(0, len(wanted), AT_ONCE):
-        _send(redis, {key: values.made[key] for key in wanted[at : at + AT_ONCE]}, live, sent)
+        _send(redis, {key: values.made[key] for key in wanted[at : at + AT_ONCE]}, live, again, sent)
         if progress is not None:
             progress(min(at + AT_ONCE, len(wanted)), len(wanted))
     content = published.model_dump_json().encode()
@@ -138,16 +144,16 @@ def _describe(bundle: Bundle, values: _Values) -> Published:
     return Published(
         version=hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16], graph_id=graph_id_of(manifest),
         bundle=manifest.version, item_rows=manifest.item_rows, tables=tables, registry=registry, golden=golden,
-        published_at=int(time.time()),
+        published_at=round(time.time(), 3),
     )  # fmt: skip
 
 
-def _send(redis: Redis, made: dict[str, Callable[[], bytes]], live: set[str], sent: Sent) -> None:
+def _send(redis: Redis, made: dict[str, Callable[[], bytes]], live: set[str], again: bool, sent: Sent) -> None:
     """Bring some values into the store where they are missing: without an end where a current version needs them."""
     touched = redis.pipeline(transaction=False)
     for key in made:
         _ = touched.exists(key) if key in live else touched.expire(key, LEFTOVERS_S)
-    missing = [key for key, there in zip(made, touched.execute(), strict=True) if not there]
+    missing = [key for key, there in zip(made, touched.execute(), strict=True) if again or not there]
     sending = redis.pipeline(transaction=False)
     for key in missing:
         value = made[key]()
@@ -180,7 +186,7 @@ def _keys_of_all(redis: Redis, data: str, model: str, pointers: Any) -> set[str]
     return found
 
 
-def _published_at(content: bytes) -> int:
+def _published_at(content: bytes) -> float:
     try:
         return Published.read(content).published_at
     except BadPointer:

@@ -56,7 +56,7 @@ class Published(BaseModel):
     tables: dict[str, PublishedTable]
     registry: PublishedFile
     golden: PublishedFile
-    published_at: int  # Unix seconds
+    published_at: float  # Unix seconds; two publishes never share them
 
     @staticmethod
     def read(content: bytes) -> "Published":
@@ -105,9 +105,10 @@ def read_file(redis: Redis, data: str, model: str, name: str, file: PublishedFil
         BadBlock: it is missing or damaged; redis.exceptions.RedisError: the store failed.
     """
     key, whole = file_key(data, model, name, file.digest), HEADER_BYTES + file.size
-    pieces = [redis.getrange(key, at, at + PIECE_BYTES - 1) for at in range(0, whole, PIECE_BYTES)]
-    value = b"".join(piece for piece in pieces if isinstance(piece, bytes))
-    return decode_block(TableForm.of_file(name, file.size), 0, int(file.digest, 16), value or None).tobytes()
+    value = bytearray()
+    while len(value) < whole and (piece := redis.getrange(key, len(value), len(value) + PIECE_BYTES - 1)):
+        value += piece if isinstance(piece, bytes) else piece.encode()
+    return decode_block(TableForm.of_file(name, file.size), 0, int(file.digest, 16), bytes(value) or None).tobytes()
 
 
 def read_digests(redis: Redis, data: str, model: str, table: PublishedTable) -> NDArray[np.uint64]:
