@@ -48,6 +48,14 @@ def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] =
     console.print(f"{part}: {bench_store()}")
 
 
+@app.command("tables")
+def tables_command(bundle: Annotated[Path, typer.Argument(help="A bundle folder, bundles/<model>/<version>.")]) -> None:
+    """Measure a request over published item tables against one over mapped ones; about a minute."""
+    from loadtest.tables_bench import bench_tables
+
+    Console().print(bench_tables(bundle))
+
+
 def main() -> None:
     """Run the command; errors of ours are one line, not a traceback."""
     try:

@@ -39,6 +39,7 @@ from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.sent_events import Events
 from service.settings import Settings
+from service.table_refresh import open_refresher
 from service.users import UserTrees
 from store.connection import connect
 
@@ -57,9 +58,12 @@ class Service:
         bundles = Bundles(
             settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
         )
-        read_url = settings.redis_read_url or redis_url
-        self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
-        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics))
+        read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
+        self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
+        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics), settings.table_max_age_s)
+        self.refresher = open_refresher(settings, bundles, self.redis, redis_url, self.metrics)
+        if self.refresher is not None:
+            self.refresher.start(settings.table_poll_s)
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
@@ -132,6 +136,8 @@ class Service:
 
     def close(self) -> None:
         """End threads and connections."""
+        if self.refresher is not None:
+            self.refresher.close()
         self.threads.shutdown(wait=True)
         self.event_thread.shutdown(wait=True)
         self.redis.close()

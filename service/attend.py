@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.search import Searched
+from service.tables import Tables
 from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
 from store.fold import OutOfTime, State, fold, initial_state
 from store.graph_inputs import GraphInputs
@@ -49,31 +51,35 @@ class Graph:
             self._at_once = manifest.fold_at_once
 
     def run(
-        self, inputs: GraphInputs, state: State | None = None, weights: bool = False, until: float = math.inf
+        self, inputs: GraphInputs, state: State | None = None, weights: bool = False, until: float = math.inf,
+        tables: Tables | None = None,
     ) -> Attended:  # fmt: skip
         """Attend: float32 [P] logits, and on demand the weights.
 
         Args:
             state: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.
             until: when folding has to be done, on the clock of perf_counter; if it is not, `state` is scored alone.
+            tables: item tables that the inputs' rows are of, in place of the bundle's.
         """
         missing = False
         if self._state:
             row = inputs["retrieved_row"][inputs["retrieved_mask"]]  # [L], oldest first
             try:
-                inputs = inputs | self.fold(state, row, until)
+                inputs = inputs | self.fold(state, row, until, tables)
             except OutOfTime:
                 inputs, missing = inputs | (state or self._initial), True
-        logit, *weight = self._score.run(inputs, ["logit", "weight"] if weights and self._score.weighs else ["logit"])
+        names = ["logit", "weight"] if weights and self._score.weighs else ["logit"]
+        logit, *weight = self._score.run(inputs, names, self._score.values(tables))
         return Attended(logit[0], weight[0][0] if weight else None, missing)
 
-    def fold(self, state: State | None, row: Rows, until: float = math.inf) -> State:
+    def fold(self, state: State | None, row: Rows, until: float = math.inf, tables: Tables | None = None) -> State:
         """The state after behaviours `row` int32 [L], within the tables, oldest first.
 
         `state`: before them, None = the empty one. `until`: on the clock of perf_counter, later it raises OutOfTime.
+        `tables`: that the rows are of, in place of the bundle's.
         """
-        folded = [f"next_{name}" for name in self._state]
-        return fold(lambda feed: self._update.run(feed, folded), state or self._initial, row, self._at_once, until)
+        own, folded = self._update.values(tables), [f"next_{name}" for name in self._state]
+        return fold(lambda feed: self._update.run(feed, folded, own), state or self._initial, row, self._at_once, until)
 
 
 class _Session:
@@ -100,15 +106,24 @@ class _Session:
         self.weighs = any(node.name == "weight" for node in self._session.get_outputs())
         self._request_inputs = sorted(stated - set(bundle.tables))
         self._tables = {
-            table: onnxruntime.OrtValue.ortvalue_from_numpy(bundle.tables[table], self.device, 0)
-            for table in sorted(stated & set(bundle.tables))
-        }
+            table: self.value(bundle.tables[table]) for table in sorted(stated & set(bundle.tables))
+        }  # fmt: skip
 
-    def run(self, inputs: GraphInputs, outputs: list[str]) -> list[NDArray[Any]]:
-        """The outputs asked for."""
+    def value(self, table: NDArray[Any]) -> onnxruntime.OrtValue:
+        """A table where the graph runs."""
+        return onnxruntime.OrtValue.ortvalue_from_numpy(table, self.device, 0)
+
+    def values(self, tables: Tables | None) -> dict[str, onnxruntime.OrtValue]:
+        """Tables of a request where the graph runs; none where it reads the bundle's."""
+        return {name: self.value(table) for name, table in (tables or {}).items()}
+
+    def run(
+        self, inputs: GraphInputs, outputs: list[str], tables: Mapping[str, onnxruntime.OrtValue]
+    ) -> list[NDArray[Any]]:  # fmt: skip
+        """The outputs asked for; `tables` stand in place of the bound ones of their names."""
         binding = self._session.io_binding()
         for name, table in self._tables.items():
-            binding.bind_ortvalue_input(name, table)
+            binding.bind_ortvalue_input(name, tables.get(name, table))
         for name in self._request_inputs:
             binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
         for name in outputs:
@@ -127,4 +142,5 @@ def _providers(providers: Providers) -> list[str]:
 def attend(graph: Graph, searched: Searched, explain: int, deadline: float) -> Attended:
     """Run the graphs of the call's bundle. Folding may take half of the time that is left until `deadline`."""
     now = time.perf_counter()
-    return graph.run(searched.inputs, searched.state, explain > 0, until=now + (deadline - now) / 2)
+    until = now + (deadline - now) / 2
+    return graph.run(searched.inputs, searched.state, explain > 0, until, searched.tables)

@@ -1,18 +1,22 @@
 """The bundles a scorer serves: opened, verified, warmed with their golden request."""
 
 import logging
-from dataclasses import dataclass
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from service.attend import Graph, Providers
+from service.attend import Graph, Providers, attend
 from service.behaviours import Fetched
 from service.errors import NoModel, UnknownModel
 from service.metrics import Metrics
 from service.request import Call
 from service.search import search
-from store.bundle import Bundle, BundleInvalid, read_manifest, versions
+from service.tables import STALE, ItemTables, MappedTables, RequestTables
+from store.bundle import Bundle, BundleInvalid, Golden, read_manifest, versions
 from store.graph_inputs import scores_of
 
 log = logging.getLogger("longtrail")
@@ -22,10 +26,20 @@ DEFAULT_MODEL = "twin"  # where several are loaded and no setting chooses
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A verified bundle and its graph, ready to score."""
+    """A verified bundle, its graph and one version of its item tables, ready to score."""
 
     bundle: Bundle
     graph: Graph
+    tables: ItemTables
+
+    def tables_of(self, call: Call, fetched: Fetched, max_age_s: float = 0) -> RequestTables:
+        """Item tables that hold the rows of a request; `max_age_s`: older ones are said to be stale, 0 = never."""
+        found = self.tables.of_request(
+            self.bundle, call.candidates, fetched.behaviours, fetched.snapshot, fetched.store_failed
+        )  # fmt: skip
+        if max_age_s and time.time() - self.tables.made_at > max_age_s:
+            return replace(found, degraded=(*found.degraded, STALE))
+        return found
 
 
 class Bundles:
@@ -41,6 +55,7 @@ class Bundles:
         self.skipped: dict[str, str] = {}
         self._default = default_model
         self._loaded: dict[str, LoadedBundle] = {}
+        self._metrics = metrics
         self.data = data
         for version, model in _newest_first(folder):
             if model in self._loaded:
@@ -61,6 +76,8 @@ class Bundles:
             metrics.model_info.labels(model, version, loaded.graph.device).set(1)
             self._loaded[model] = loaded
             self.data = manifest.data
+            metrics.table_age.labels(model).set_function(partial(self._table_age_s, model))
+            metrics.table_version.labels(model, loaded.tables.version).set(1)
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +88,15 @@ class Bundles:
     def all(self) -> list[LoadedBundle]:
         """Everything served."""
         return [self._loaded[name] for name in self.names]
+
+    def replace(self, loaded: LoadedBundle) -> None:
+        """Serve a model with other item tables from the next request on."""
+        model = loaded.bundle.manifest.model
+        old = self._loaded[model].tables.version
+        self._loaded[model] = loaded
+        if old != loaded.tables.version:
+            self._metrics.table_version.remove(model, old)
+        self._metrics.table_version.labels(model, loaded.tables.version).set(1)
 
     def get(self, asked: str | None) -> LoadedBundle:
         """The bundle a request asks for: `name`, `name:version`, or the default.
@@ -84,9 +110,12 @@ class Bundles:
         name, _, version = (asked or self._default_name()).partition(":")
         loaded = self._loaded.get(name)
         if loaded is None or version not in ("", loaded.bundle.manifest.version):
-            known = ", ".join(entry.bundle.name for entry in self.all)
+            known = ", ".join(f"{known.model}:{known.version}" for known in (entry.bundle.manifest for entry in self.all))
             raise UnknownModel(f"model {asked or name!r}: known are {known}", "model")
         return loaded
+
+    def _table_age_s(self, model: str) -> float:
+        return max(time.time() - self._loaded[model].tables.made_at, 0)
 
     def _default_name(self) -> str:
         return self._default or (self.names[0] if len(self._loaded) == 1 else DEFAULT_MODEL)
@@ -101,18 +130,28 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     bundle = Bundle(folder)
     graph = Graph(bundle, providers, threads)
     bundle.registry.row_of  # noqa: B018  (made on first use: here, not in the first request)
-    golden, tolerance = bundle.golden, getattr(bundle.manifest.tolerance, graph.device)
-    call = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0)
-    try:
-        searched = search(call, Fetched(golden.behaviours), bundle)
-        logit = graph.run(searched.inputs).logit
-        scores = scores_of(logit, searched.retrieved.place, len(golden.scores))
-    except Exception as error:  # onnxruntime has no base class of its own
-        raise BundleInvalid(f"{folder}: the golden request fails ({error})") from error
-    difference = float(np.abs(scores - golden.scores).max())
+    loaded = LoadedBundle(bundle, graph, MappedTables(bundle))
+    tolerance = getattr(bundle.manifest.tolerance, graph.device)
+    difference, _ = golden_difference(loaded, bundle.golden)
     if not difference <= tolerance:  # NaN too
         raise BundleInvalid(f"{folder}: golden scores differ by {difference:.2g}, tolerance {tolerance:.2g}")
-    return LoadedBundle(bundle, graph)
+    return loaded
+
+
+def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tuple[str, ...]]:
+    """Largest difference between a golden request's scores and those it gets here, and what was missing for it.
+
+    Raises:
+        BundleInvalid: it cannot be scored.
+    """
+    bundle = loaded.bundle
+    call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
+    try:
+        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched))
+        scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit, searched.retrieved.place, len(golden.scores))
+    except Exception as error:  # onnxruntime has no base class of its own
+        raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error
+    return float(np.abs(scores - golden.scores).max()), searched.degraded
 
 
 def _newest_first(folder: Path) -> list[tuple[str, str]]:

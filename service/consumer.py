@@ -119,7 +119,9 @@ def open_source(settings: Settings, store_url: str, data: str, intake: StreamInt
     else:
         url = settings.events_url or store_url
         if CLUSTER in url.partition(":")[0]:
-            raise ValueError("CTR_EVENTS_URL: a stream is read from one server, and the store is a cluster: name a Redis or Kafka")
+            raise ValueError(
+                "CTR_EVENTS_URL: a stream is read from one server, and the store is a cluster: name a Redis or Kafka"
+            )
         stream = settings.events_stream or keys.events(data)
         source = RedisStream(url, stream, settings, handle, of_stream)
     return source

@@ -18,12 +18,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from service.bundles import Bundles, LoadedBundle
 from service.metrics import Metrics
 from service.settings import Settings
+from service.table_refresh import open_refresher
+from service.tables import RequestTables
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import ITEM_VECTOR
@@ -31,6 +34,7 @@ from store.clusters import clustered, completion_of, refresh_before
 from store.connection import connect, text
 from store.snapshot import Snapshot
 from store.states import StateRead, UserStates
+from store.types import Behaviours, Candidates
 
 log = logging.getLogger("longtrail")
 
@@ -47,14 +51,15 @@ Did = Literal["left", "folded", "made", "changing"]
 
 
 class ModelStates:
-    """The states of one bundle's users."""
+    """The states of one model's users, by the bundle and the item tables that are served."""
 
-    def __init__(self, loaded: LoadedBundle, redis: Redis) -> None:
-        bundle = loaded.bundle
+    def __init__(self, bundles: Bundles, model: str, redis: Redis) -> None:
+        self.model, self._bundles = model, bundles
+        bundle = bundles.get(model).bundle
         schema = bundle.manifest.schema_
         if bundle.snapshots is None:
             raise ValueError(f"{bundle.name} keeps nothing of its users")
-        self.name, self._bundle, self._graph = bundle.name, bundle, loaded.graph
+        self.snapshot_id = bundle.snapshots.snapshot_id
         self._tree = BehaviourTree(
             redis, schema.data, len(schema.cross_features), [feature.buckets for feature in schema.cross_features]
         )
@@ -77,23 +82,25 @@ class ModelStates:
             read = self._states.read(user_id, recent=0)
             if read.tail < (SHORT if read.how == "short" else TAIL) and read.how in ("tail", "short"):
                 return "left"
-            made, did = self._of_clusters(user_id, read, now) if not self._bundle.manifest.state else self._of_state(read)
+            loaded = self._bundles.get(self.model)
+            has_state = loaded.bundle.manifest.state
+            made, did = self._of_state(loaded, read) if has_state else self._of_clusters(loaded, user_id, read, now)
             if made is None:
                 return "left"
             if self._states.put(user_id, made):
                 return did
         return "changing"
 
-    def _of_state(self, read: StateRead) -> tuple[Snapshot | None, Did]:
+    def _of_state(self, loaded: LoadedBundle, read: StateRead) -> tuple[Snapshot | None, Did]:
         """The tail folded into the state there is, or all into the empty one."""
-        before = read.snapshot or Snapshot.of(read.behaviours.select(slice(0)))
-        tail = read.behaviours.select(slice(before.covers, None))
-        state = self._graph.fold(before.state or None, self._bundle.registry.known(tail.row))
         if not len(read.behaviours):
             return None, "left"
+        before = read.snapshot or Snapshot.of(read.behaviours.select(slice(0)))
+        tail, tables = _within_tables(loaded, read.behaviours.select(slice(before.covers, None)))
+        state = loaded.graph.fold(before.state or None, tail.row, tables=tables.tables)
         return before.grown(read.behaviours, read.arrived, state=state), "folded" if read.snapshot else "made"
 
-    def _of_clusters(self, user_id: str, read: StateRead, now: int) -> tuple[Snapshot | None, Did]:
+    def _of_clusters(self, loaded: LoadedBundle, user_id: str, read: StateRead, now: int) -> tuple[Snapshot | None, Did]:
         """The tail one by one beside the clusters there are; all anew where a refresh has fallen since."""
         refresh, snapshot = refresh_before(now), read.snapshot
         tail = read.behaviours.ts[snapshot.covers :] if snapshot is not None else read.behaviours.ts
@@ -103,27 +110,43 @@ class ModelStates:
         if read.how == "tail":
             whole = self._tree.read_life(user_id)
             life, arrived = whole.behaviours, whole.arrived
-        known = replace(life, row=self._bundle.registry.known(life.row))
-        snapshot = clustered(known, refresh, self._bundle.tables[ITEM_VECTOR], self._completion)
-        if not snapshot.folded:
+        within, tables = _within_tables(loaded, life)
+        item_vector = (tables.tables or loaded.bundle.tables)[ITEM_VECTOR]
+        snapshot = clustered(within, refresh, item_vector, self._completion)
+        if snapshot.clusters is None or not snapshot.folded:
             return None, "left"  # too short a life to have clusters
+        if tables.rows is not None:
+            snapshot = replace(snapshot, clusters=replace(snapshot.clusters, row=tables.rows[snapshot.clusters.row]))
         return snapshot.grown(life, arrived, clusters=snapshot.and_newer(life)), "made"
+
+
+def _within_tables(loaded: LoadedBundle, behaviours: Behaviours) -> tuple[Behaviours, RequestTables]:
+    """Behaviours with rows of the item tables in use, and those tables.
+
+    Raises:
+        redis.exceptions.RedisError: published tables that cannot be read whole: no state is made of a part.
+    """
+    none = Candidates(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    tables = loaded.tables.of_request(loaded.bundle, none, behaviours, None, store_failed=False)
+    if tables.degraded:
+        raise RedisError(f"item tables of {loaded.bundle.name}: {', '.join(tables.degraded)}")
+    known = replace(behaviours, row=loaded.bundle.registry.known(behaviours.row))
+    return tables.renumbered(none, known, None)[1], tables
 
 
 class Keeper:
     """Keeps the states of every model that has such."""
 
-    def __init__(self, loaded: list[LoadedBundle], redis: Redis, data: str) -> None:
-        self._redis, self._data = redis, data
-        self.models = [ModelStates(one, redis) for one in loaded if one.bundle.snapshots is not None]
-        self._ids = {one.bundle.snapshots.snapshot_id for one in loaded if one.bundle.snapshots is not None}
+    def __init__(self, models: list[ModelStates], redis: Redis, data: str) -> None:
+        self.models, self._redis, self._data = models, redis, data
+        self._ids = {model.snapshot_id for model in models}
         self.did: Counter[str] = Counter()
 
     def keep(self, user_id: str) -> None:
         """Bring one user's snapshots up to the tree, of all models."""
         now = int(time.time())
         for model in self.models:
-            self.did[f"{model.name} {model.keep(user_id, now)}"] += 1
+            self.did[f"{model.model} {model.keep(user_id, now)}"] += 1
 
     def take_names(self, name: str, wait_ms: int) -> int:
         """Do the users who are due, as keeper `name`; how many. Waits for the first one up to `wait_ms`.
@@ -150,7 +173,7 @@ class Keeper:
     def run(self) -> None:
         """Do whoever is due until the process is stopped. A store that fails is waited for."""
         name, said = f"{socket.gethostname()} {os.getpid()}", time.monotonic()
-        log.info("keeping states of %s", ", ".join(model.name for model in self.models))
+        log.info("keeping states of %s", ", ".join(model.model for model in self.models))
         while True:
             try:
                 self.take_names(name, WAIT_MS)
@@ -187,7 +210,10 @@ def open_keeper(settings: Settings, redis_url: str) -> Keeper:
     metrics = Metrics()
     bundles = Bundles(settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, metrics)
     redis = connect(redis_url, settings.events_timeout_ms / 1000 + WAIT_MS / 1000)
-    keeper = Keeper(bundles.all, redis, bundles.data)
-    if not keeper.models:
+    keeping = [entry.bundle.manifest.model for entry in bundles.all if entry.bundle.snapshots is not None]
+    if not keeping:
         raise ValueError(f"{settings.bundles}: no bundle there keeps a state of its users (sdim, mimn, twin_v2 do)")
-    return keeper
+    refresher = open_refresher(settings, bundles, redis, redis_url, metrics)
+    if refresher is not None:
+        refresher.start(settings.table_poll_s)
+    return Keeper([ModelStates(bundles, model, redis) for model in keeping], redis, bundles.data)

@@ -23,6 +23,7 @@ class Scorer:
 
     bundles: Bundles
     store: StoreReader
+    table_max_age_s: float = 0  # 0 = item tables are never stale
 
 
 def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResponse:
@@ -31,16 +32,17 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
     Raises:
         UnknownModel, NoModel, InvalidRequest, DeadlineExceeded: see errors.py. Never for the store.
     """
-    loaded = scorer.bundles.get(request.model)
+    loaded = scorer.bundles.get(request.model)  # one version of graph and tables, to the last step
     call = understand(request, loaded.bundle)
 
     timer.enter("behaviours")
     fetched = scorer.store.fetch(call, loaded.bundle)
-    if fetched.store_failed:
+    tables = loaded.tables_of(call, fetched, scorer.table_max_age_s)
+    if fetched.store_failed or tables.store_failed:
         timer.waive()
 
     timer.enter("search")
-    searched = search(call, fetched, loaded.bundle)
+    searched = search(call, fetched, loaded.bundle, tables)
 
     timer.enter("attend")
     attended = attend(loaded.graph, searched, call.explain, timer.deadline)

@@ -50,7 +50,7 @@ def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended
         model=bundle.manifest.model,
         version=bundle.manifest.version,
         scores=scores_of(attended.logit, searched.retrieved.place, len(call.candidates.row)),
-        degraded=sorted([*fetched.degraded, *["state_missing"] * attended.state_missing]),
+        degraded=sorted({*fetched.degraded, *searched.degraded, *["state_missing"] * attended.state_missing}),
         unknown_items=call.unknown_items,
         behaviours=searched.retrieved.searched,
         explanations=_explanations(call, fetched, searched, attended.weight, bundle) if explained else None,

@@ -30,6 +30,12 @@ class Settings(BaseModel):
     data: str = Field("", description="Data set to serve; empty = the newest bundle's.")
     model: str = Field("", description="Model of requests that name none; empty = the only one, else twin.")
     providers: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where graphs run; auto = CUDA if there is one.")
+    tables: Literal["bundle", "store"] = Field(
+        "bundle", description="Item tables: bundle = the bundles' own, mapped; store = published ones, through a cache."
+    )  # fmt: skip
+    table_poll_s: float = Field(5, gt=0, description="Seconds between two looks for newly published tables.")
+    table_cache_mb: int = Field(256, ge=1, description="Memory for blocks of published tables, in MiB.")
+    table_max_age_s: float = Field(0, ge=0, description="Older item tables are table_stale in degraded; 0 = never.")
     request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")
     max_in_flight: int = Field(64, ge=1, description="Requests working or waiting; one more is answered 429.")

@@ -1,4 +1,4 @@
-"""python -m store: load a data set, look at it, run the embedded store."""
+"""python -m store: load a data set, publish item tables, look at what is there, run the embedded store."""
 
 import signal
 import threading
@@ -16,12 +16,14 @@ from rich.table import Table
 from store import keys
 from store.append import DEFAULT_CAPS, Caps
 from store.behaviour_tree import BehaviourTree
+from store.bundle import Bundle
 from store.connection import connect, servers, text
 from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
 from store.ids import canonical_id
 from store.keys import check_data_name
 from store.load import NotPrepared, Prepared, load
 from store.load_snapshots import load_snapshots
+from store.publish import publish
 from store.registry import StoredRegistry
 from store.schema import stored_schema
 from store.types import FIRST_KNOWN
@@ -94,6 +96,35 @@ def load_command(
     console.print(f"{done.behaviours:,} behaviours of {data} are in the store, {done.changed:,} of them in new or changed trees")
     rate = done.behaviours / max(done.seconds, 1e-9)
     console.print(f"{done.seconds:,.1f} s for the trees, {rate:,.0f} behaviours a second")
+
+
+@app.command("publish")
+def publish_command(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundle folders, bundles/<model>/<version>.")],
+    url: Url = "", folder: Folder = DEFAULT_FOLDER,
+    grace_minutes: Annotated[int, typer.Option(min=1, help="How long a replaced version stays, for scorers that read it.")] = 60,
+    again: Annotated[bool, typer.Option("--again", help="Send every value, there or not: mends damaged ones.")] = False,
+) -> None:  # fmt: skip
+    """Publish the item tables of bundles: scorers with CTR_TABLES=store go over to them within seconds.
+
+    All values are sent first, then one pointer is switched: a scorer reads the old version or the new one, never a part.
+    Blocks that are in the store are not sent again, so a refresh costs what differs; publishing the same again sends
+    nothing and makes the tables young again. It can be stopped and repeated at any time. The scorer takes tables only
+    for the graph they were made with: after `train` roll the new bundle out to the scorers as well.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("values"), TimeElapsedColumn())
+    with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
+        for path in bundles:
+            bundle = Bundle(path)
+            task = progress.add_task(bundle.name, total=None)
+            sent = publish(
+                bundle, connect(store_url), grace_minutes * 60, again,
+                lambda done, of, task=task: progress.update(task, completed=done, total=of),  # type: ignore[misc]
+            )  # fmt: skip
+            console.print(
+                f"{bundle.name}: tables {sent.published.version}, {sent.published.item_rows:,} rows; {sent.values:,} values "
+                f"({sent.value_bytes / 2**20:,.1f} MiB) sent, {sent.there:,} were there", soft_wrap=True,
+            )  # fmt: skip
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Reading array files: whatever is wrong with one is one kind of error, and it names the file."""
 
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ class BadArrays(ValueError):
 _FAULTS = (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, names: tuple[str, ...], content: bytes | None = None) -> dict[str, NDArray[Any]]:
     """The named arrays of an .npz file, all read. Nothing is unpickled.
+
+    `content`: the file's bytes, where they come from elsewhere; `path` then only names it.
 
     Raises:
         BadArrays: the file or one of the arrays cannot be read.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") if content is None else BytesIO(content) as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
     except _FAULTS as error:
         raise BadArrays(f"{path}: {type(error).__name__}: {error}") from error

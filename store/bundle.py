@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+from copy import copy
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -166,8 +167,10 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """`model:version`, as a request may ask for it."""
-        return f"{self.manifest.model}:{self.manifest.version}"
+        """`model:version`, as a request may ask for it; and how many rows it has where they are not its own."""
+        made_with = len(self.tables[ITEM_VECTOR])
+        rows = "" if self.manifest.item_rows == made_with else f", {self.manifest.item_rows} rows"
+        return f"{self.manifest.model}:{self.manifest.version}{rows}"
 
     @cached_property
     def snapshots(self) -> SnapshotCodec | None:
@@ -181,24 +184,14 @@ class Bundle:
     @cached_property
     def golden(self) -> Golden:
         """The golden request."""
-        try:
-            a = read_arrays(self.folder / GOLDEN, _GOLDEN_ARRAYS)
-            rows = self.manifest.item_rows
-            if len(a["candidate_row"]) != len(a["scores"]):
-                raise BadArrays(f"{self.folder / GOLDEN}: {len(a['candidate_row'])} candidates, {len(a['scores'])} scores")
-            if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
-                raise BadArrays(f"{self.folder / GOLDEN}: a row beyond item_rows {rows}")
-            lengths = {len(a[name]) for name in ("row", "category", "ts", "cross")}
-            features = (len(self.manifest.schema_.cross_features), len(self.manifest.schema_.context))
-            if len(lengths) != 1 or (*a["cross"].shape[1:], *a["context"].shape) != features:
-                raise BadArrays(f"{self.folder / GOLDEN}: behaviours or context do not fit the schema")
-            return Golden(
-                candidates=Candidates(a["candidate_row"], a["candidate_category"]),
-                behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
-                at=int(a["at"]), context=a["context"], scores=a["scores"],
-            )  # fmt: skip
-        except (BadArrays, TypeError) as error:
-            raise BundleInvalid(str(error)) from error
+        return read_golden(self.folder / GOLDEN, self.manifest)
+
+    def with_items(self, registry: Registry) -> "Bundle":
+        """The same bundle with another snapshot of its line of item rows, for tables that are read from elsewhere."""
+        other = copy(self)
+        other.registry = registry
+        other.manifest = self.manifest.model_copy(update={"item_rows": registry.item_rows})
+        return other
 
     def _table(self, name: str, spec: TensorSpec) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
@@ -228,6 +221,32 @@ class Bundle:
                 f"the manifest says {manifest.registry_id} with {manifest.item_rows}"
             )
         return registry
+
+
+def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:
+    """A golden request; `content`: the file's bytes, where they come from elsewhere.
+
+    Raises:
+        BundleInvalid: it cannot be read, or does not fit the manifest.
+    """
+    try:
+        a = read_arrays(path, _GOLDEN_ARRAYS, content)
+        rows = manifest.item_rows
+        if len(a["candidate_row"]) != len(a["scores"]):
+            raise BadArrays(f"{path}: {len(a['candidate_row'])} candidates, {len(a['scores'])} scores")
+        if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
+            raise BadArrays(f"{path}: a row beyond item_rows {rows}")
+        lengths = {len(a[name]) for name in ("row", "category", "ts", "cross")}
+        features = (len(manifest.schema_.cross_features), len(manifest.schema_.context))
+        if len(lengths) != 1 or (*a["cross"].shape[1:], *a["context"].shape) != features:
+            raise BadArrays(f"{path}: behaviours or context do not fit the schema")
+        return Golden(
+            candidates=Candidates(a["candidate_row"], a["candidate_category"]),
+            behaviours=Behaviours(a["row"], a["category"], a["ts"], a["cross"]),
+            at=int(a["at"]), context=a["context"], scores=a["scores"],
+        )  # fmt: skip
+    except (BadArrays, TypeError) as error:
+        raise BundleInvalid(str(error)) from error
 
 
 def read_manifest(folder: Path) -> Manifest:

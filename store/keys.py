@@ -80,6 +80,21 @@ def dead_letters(stream: str) -> str:
     return f"{stream}:dead"
 
 
+def tables(data: str) -> str:
+    """HASH: model:graph -> pointer to the current version of its item tables."""
+    return f"{data}:{{tables}}"
+
+
+def unfinished_tables(data: str) -> str:
+    """HASH: model:graph -> pointer that a publish is about to make current."""
+    return f"{data}:{{tables}}:unfinished"
+
+
+def table_value(data: str, model: str, name: str, digest: str) -> str:
+    """STRING: a block of an item table, or a file of a version; spread over the nodes of a cluster."""
+    return f"{data}:table:{model}:{name}:{digest}"
+
+
 def _tag(user_id: str) -> str:
     """Braces inside an id would end the hash tag early: they and the escape sign are percent-coded."""
     return user_id.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")

@@ -97,13 +97,13 @@ class Registry:
         )  # fmt: skip
 
     @staticmethod
-    def load(path: Path) -> "Registry":
-        """Read a snapshot.
+    def load(path: Path, content: bytes | None = None) -> "Registry":
+        """Read a snapshot; `content`: its bytes, where they come from elsewhere.
 
         Raises:
             BadArrays: not a snapshot, another format, or arrays that contradict each other.
         """
-        arrays = read_arrays(path, _ARRAYS)
+        arrays = read_arrays(path, _ARRAYS, content)
         try:
             if arrays["format"] != FORMAT:
                 raise ValueError(f"registry format {arrays['format']}, this version reads {FORMAT}")

@@ -130,7 +130,8 @@ def test_a_fault_is_an_answer_without_behaviours_and_no_exception(shared_tiny, r
 
 
 def test_the_readme_explains_every_word():
-    assert {word for word, _ in table("word", "meaning")} == {*FAULTS.values(), "bad_record", "state_missing"}
+    words = {*FAULTS.values(), "bad_record", "state_missing", "table_stale"}
+    assert {word for word, _ in table("word", "meaning")} == words
 
 
 def test_a_store_that_is_not_there_is_down(shared_tiny, din):

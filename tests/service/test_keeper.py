@@ -39,12 +39,12 @@ class Kept:
     def __init__(self, world, name):
         self.redis = connect(world.store_url, timeout_s=5)
         bundles, self.metrics = Bundles(world.bundles, "", name, "cpu", 1, Metrics()), Metrics()
-        self.loaded, self.registry, self.data = bundles.get(name), world.dataset.registry, bundles.data
+        self.registry, self.data = world.dataset.registry, bundles.data
         self.features = len(world.dataset.schema.cross_features)
         self.scorer = Scorer(bundles, StoreReader(self.redis, self.data, self.metrics))
-        self.states = ModelStates(self.loaded, self.redis)
+        self.states = ModelStates(bundles, name, self.redis)
         self.tree = BehaviourTree(self.redis, self.data, self.features)
-        self.field = self.loaded.bundle.manifest.snapshot_id
+        self.field = self.states.snapshot_id
         self.name = name
 
     def append(self, *events, caps=None):
@@ -240,16 +240,16 @@ def test_every_32nd_event_and_every_late_one_names_the_user(kept):
 
 def test_keepers_share_the_names(kept):
     kept.redis.delete(keys.states_due(kept.data))
-    keeper, other = (Keeper([kept.loaded], kept.redis, kept.data) for _ in range(2))
+    keeper, other = (Keeper([kept.states], kept.redis, kept.data) for _ in range(2))
     kept.append(*in_order(40))
     assert (keeper.take_names("a", 1), other.take_names("b", 1)) == (1, 0)
     assert kept.stored() is not None
-    assert keeper.did == {f"{kept.loaded.bundle.name} made": 1}
+    assert keeper.did == {f"{kept.name} made": 1}
 
 
 def test_names_that_a_keeper_left_go_to_another(kept, monkeypatch):
     kept.redis.delete(keys.states_due(kept.data))
-    keeper, other = (Keeper([kept.loaded], kept.redis, kept.data) for _ in range(2))
+    keeper, other = (Keeper([kept.states], kept.redis, kept.data) for _ in range(2))
     kept.append(*in_order(40))
     monkeypatch.setattr(keeper, "keep", lambda user_id: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -264,7 +264,7 @@ def test_states_of_another_version_stand_beside_until_they_are_dropped(kept):
     kept.append(*in_order(40))
     key = keys.states(kept.data, USER)
     kept.redis.hset(key, "f" * 16, b"of another version")
-    keeper = Keeper([kept.loaded], kept.redis, kept.data)
+    keeper = Keeper([kept.states], kept.redis, kept.data)
     assert USER in keeper.users()
     keeper.keep(USER)
     assert set(kept.redis.hkeys(key)) == {b"f" * 16, kept.field.encode()}

@@ -18,12 +18,13 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest
 from store import keys
-from store.bundle import ITEM_VECTOR
+from store.bundle import ITEM_VECTOR, Bundle
 from store.clusters import APART
 from store.connection import connect
 from store.load_snapshots import load_snapshots
 from store.search import SEARCHES
 from store.types import Candidates
+from tests.service.published import alone, forget, published, reading
 
 KEEPING = [
     name
@@ -162,3 +163,18 @@ def test_a_damaged_one_is_left_out_and_said(kept, world, scorer, longest):
     finally:
         redis.hset(key, field, taken)
     assert ask(scorer, world, name, user).degraded == []
+
+
+def test_published_tables_give_the_same_scores_beside_a_snapshot(kept, world, scorer, longest, redis, tmp_path):
+    """Rows of clusters are gathered as those of behaviours are; what a state holds needs none."""
+    name, _ = kept
+    bundles, folder = alone(world, name, tmp_path)
+    published(world.store_url, Bundle(folder))
+    now = int(world.dataset.ts.max()) + 3600
+    with reading(bundles, world.store_url) as (stored, *_):
+        for user in longest:
+            one, other = (ask(which, world, name, user, at=now) for which in (scorer, stored))
+            assert other.degraded == []
+            assert one.behaviours == other.behaviours
+            assert np.abs(one.scores - other.scores).max() <= 1e-6
+    forget(redis, world.dataset.schema.data)

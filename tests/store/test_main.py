@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from store.__main__ import app, main
 from store.load import BEHAVIOURS_FILE, SCHEMA_FILE
+from tests.service.tiny import Tiny
 
 EVENTS = [("ann", 2, 1_700_000_000, 1), ("ann", 3, 1_700_000_060, 2), ("ann", 4, 1_700_000_120, 0), ("bob", 5, 5, 0)]
 
@@ -218,3 +219,17 @@ def test_a_changed_schema_is_one_line(prepare, error_of):
 def test_a_message_keeps_its_brackets(error_of, tmp_path):
     folder = tmp_path / "[sets]"
     assert "[sets]" in error_of("load", "--prepared", str(folder))
+
+
+def test_publish_says_what_was_sent_and_what_was_there(store_url, tmp_path, data_name):
+    folder = str(Tiny.at(tmp_path, data_name).add("eta"))
+    first, again = (CliRunner().invoke(app, ["publish", folder, "--url", store_url]).output for _ in range(2))
+    assert re.search(r"eta:\S+: tables [0-9a-f]{16}, 8 rows; 6 values \(0\.0 MiB\) sent, 0 were there", first)
+    assert re.search(r"8 rows; 0 values \(0\.0 MiB\) sent, 6 were there", again)
+
+
+def test_publish_of_a_folder_that_is_no_bundle_is_one_line(monkeypatch, capsys, store_url, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["store", "publish", str(tmp_path), "--url", store_url])
+    with pytest.raises(SystemExit):
+        main()
+    assert "missing, so the bundle was never finished" in capsys.readouterr().out
