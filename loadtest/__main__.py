@@ -42,7 +42,7 @@ def workload_command(
 
 @app.command("bench")
 def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] = "store") -> None:
-    """Measure, and write loadtest/results/. `store`: bytes, reads, appends and loads; about two minutes."""
+    """Measure, and write loadtest/results/. `store`: bytes, reads, appends, loads, states and freshness; about three minutes."""
     from loadtest.store_bench import bench_store
 
     console.print(f"{part}: {bench_store()}")

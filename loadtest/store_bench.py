@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import track
 
 from export.report.machine import machine
+from loadtest.freshness_bench import measure
 from loadtest.made_up import BUCKETS, CROSS_FEATURES, DATA, USERS, made_up, median_ms
 from loadtest.states_bench import bench_states
 from store import keys
@@ -45,6 +46,8 @@ APPENDED = 20_000  # events of each append row
 LOADS = ("median", "heavy")  # users of the load rows
 LOADED = 4_000_000  # behaviours of each
 
+FRESH_RATE, FRESH_S = 1_000, 20  # events a second, seconds of each way
+
 console = Console(stderr=True)
 
 
@@ -68,6 +71,7 @@ def bench_store(results: Path = RESULTS) -> Path:
             "loads": [row for name in track(LOADS, "loads", console=console) for row in _load(redis, name)],
             "states": bench_states(redis),
         }
+    content["freshness"] = _freshness()
     results.mkdir(parents=True, exist_ok=True)
     (results / "store.json").write_text(json.dumps(content, indent=1) + "\n")
     (results / "store.md").write_text(_page(content))
@@ -191,6 +195,14 @@ def _server_cpu_s(redis: Redis) -> float:
     return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
+def _freshness() -> list[dict[str, Any]]:
+    """A row for the stream, and one for HTTP where there is a bundle to serve."""
+    bundles = sorted(Path("bundles").glob("*/*/manifest.json"), key=lambda path: path.parent.name)
+    console.print(f"freshness, {2 * FRESH_S} s" if bundles else "freshness: the stream only, there is no bundle (make demo)")
+    measured = measure(FRESH_RATE, FRESH_S, bundles[-1].parent if bundles else None)
+    return [{"way": way, **measured[way]} for way in ("stream", "http") if way in measured]
+
+
 def _page(content: dict[str, Any]) -> str:
     """The tables as Markdown."""
     parts = [
@@ -211,6 +223,10 @@ def _page(content: dict[str, Any]) -> str:
         "whole life, decoded, medians in ms. A keeper leaves 32 behaviours after the snapshot. dsin cuts its sessions from "
         "the newest list when a request comes: it keeps nothing.\n",
         _table(content["states"]),
+        f"## Freshness\n\n{FRESH_RATE:,} events a second for {FRESH_S} s, offered at fixed times, generator and store on one "
+        "machine. `stream`: from an entry's id to the first read of the tree that has it; `http`: from the intended sending of a "
+        "call of 1 to 20 events to its 202. CPU in cores.\n",
+        _table(content["freshness"]) if content["freshness"] else "Not measured.\n",
     ]
     return "\n".join(parts)
 

@@ -30,7 +30,7 @@ from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(markup=False, highlight=False)
-LISTPACK = "hash-max-listpack-value"
+SETTINGS = ("hash-max-listpack-value", "appendonly", "appendfsync", "maxmemory-policy")  # of the server
 
 Url = Annotated[
     str, typer.Option(envvar="CTR_REDIS_URL", help="Redis, Valkey or cluster by URL; empty = the embedded store of --folder.")
@@ -138,7 +138,7 @@ def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAU
         tree = BehaviourTree(redis, data, len(schema.cross_features))
         users = sum(1 for _ in tree.users())
         memory = sum(server.info("memory")["used_memory"] for server in servers(redis))
-        listpack = {str(server.config_get(LISTPACK).get(LISTPACK, "unknown")) for server in servers(redis)}
+        settings = [server.config_get(*SETTINGS) for server in servers(redis)]
         table = Table("", data)
         for name, value in {
             "users": f"{users:,}",
@@ -146,7 +146,7 @@ def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAU
             "schema": schema.version,
             "registry": str(StoredRegistry(redis, data).registry_id()),
             "server memory": f"{memory / 2**20:,.1f} MiB",
-            LISTPACK: ", ".join(sorted(listpack)),
+            **{name: ", ".join(sorted({str(one.get(name, "unknown")) for one in settings})) for name in SETTINGS},
         }.items():
             table.add_row(name, value)
         console.print(table)

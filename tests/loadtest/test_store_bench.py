@@ -21,6 +21,8 @@ def test_a_made_up_user_has_the_stated_size_and_every_category():
 def test_all_tables_are_written(tmp_path, monkeypatch):
     for where, name, small in ((store_bench, "APPENDED", 40), (store_bench, "LOADED", 5_000), (made_up_users, "REPEATS", 1)):
         monkeypatch.setattr(where, name, small)
+    fresh = {"stream": {"p50_ms": 3.5, "n": 7}}  # measured in test_freshness_bench.py
+    monkeypatch.setattr(store_bench, "measure", lambda rate, seconds, bundle: fresh)
     page = bench_store(tmp_path).read_text()
     content = json.loads((tmp_path / "store.json").read_text())
     assert [row["user"] for row in content["bytes"]] == list(USERS)
@@ -30,5 +32,6 @@ def test_all_tables_are_written(tmp_path, monkeypatch):
     assert [row["model"] for row in content["states"]] == ["mimn", "sdim", "twin_v2"] * len(USERS)
     assert [row["behaviours"] for row in content["loads"]] == [4_800, 4_800, 5_000, 5_000]
     assert {"machine", "commit", "server", "load_before"} <= set(content)
-    assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load", "States"))
+    assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load", "States", "Freshness"))
+    assert "| stream | 3.5 | 7 |" in page
     assert "| median | 400 | 90 |" in page

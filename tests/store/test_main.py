@@ -100,8 +100,11 @@ def test_stats_names_schema_and_registry(loaded, prepare):
     assert cells(output, "registry")[-1] == prepared.registry.registry_id
 
 
-def test_stats_shows_the_setting_that_keeps_trees_compact(loaded):
-    assert cells(loaded("stats"), "hash-max-listpack-value")[-1] == "65536"
+def test_stats_shows_the_settings_that_matter(loaded):
+    stats = loaded("stats")
+    assert cells(stats, "hash-max-listpack-value")[-1] == "65536"
+    assert cells(stats, "appendfsync")[-1] == "everysec"
+    assert cells(stats, "maxmemory-policy")[-1] == "noeviction"
 
 
 def test_show_lists_the_categories_of_a_user_largest_first(loaded):
