@@ -44,9 +44,11 @@ class TreeLoader:
         encoded = encode_trees(lives.capped(self._caps), len(users))
         changed = np.zeros(len(users), np.bool_)
         waiting = [user for user in range(len(users)) if encoded.totals[user]]
+        at_once = len(waiting)
         while waiting:
+            some, waiting = waiting[:at_once], waiting[at_once:]
             calls: dict[int, Call] = {}
-            for user, life in zip(waiting, self._read([users[user] for user in waiting]), strict=True):
+            for user, life in zip(some, self._read([users[user] for user in some]), strict=True):
                 if life:
                     call = self._joined(users[user], user, life, encoded, lives)
                 else:
@@ -55,7 +57,9 @@ class TreeLoader:
                     calls[user] = call
             written = dict(zip(calls, SCRIPT.run_all(self._redis, list(calls.values())), strict=True))
             changed[[user for user in written if written[user]]] = True
-            waiting = [user for user in written if not written[user]]  # the tree was another one by then
+            if again := [user for user in written if not written[user]]:  # the tree was another one by then
+                waiting += again
+                at_once = max(1, at_once // 2)  # the less time between read and write, the less gets in between
         return changed
 
     def _new(self, user_id: str, user: int, seen: bytes, encoded: EncodedTrees) -> Call:
