@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from redis.backoff import ConstantBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, ClusterPipeline, RedisCluster
 from redis.connection import Connection
 from redis.exceptions import (
@@ -109,8 +109,10 @@ class _Cluster(RedisCluster):
                 raise
 
     def pipeline(self, transaction: bool | None = None, shard_hint: object = None) -> "_Pipeline":
-        """Commands that are sent together; as a transaction those of one slot."""
-        return _Pipeline(self, bool(transaction))
+        """Commands that are sent together. What must be one step is a script: no transaction is offered."""
+        if transaction:
+            raise ClusterError("no transactions on a cluster: a script is one step")
+        return _Pipeline(self)
 
     def _execute_command(self, target_node: ClusterNode, *args: Any, **options: Any) -> Any:
         """Send a command to a node, or to where the cluster points: this in place of the library's."""
@@ -209,29 +211,18 @@ class _Cluster(RedisCluster):
 
 
 class _Pipeline(ClusterPipeline):
-    def __init__(self, cluster: _Cluster, transaction: bool) -> None:
-        self._cluster, self._transaction = cluster, transaction
+    def __init__(self, cluster: _Cluster) -> None:
+        self._cluster = cluster
         super().__init__(
             nodes_manager=cluster.nodes_manager, commands_parser=cluster.commands_parser, retry=cluster.retry,
             result_callbacks=cluster.result_callbacks, cluster_response_callbacks=cluster.cluster_response_callbacks,
-            load_balancing_strategy=cluster.load_balancing_strategy, lock=cluster._lock, transaction=transaction,
+            load_balancing_strategy=cluster.load_balancing_strategy, lock=cluster._lock,
             event_dispatcher=cluster._event_dispatcher,
         )  # fmt: skip
-        if transaction:  # all of it is sent again where its slot has moved, and nothing else is
-            self._execution_strategy._retry = Retry(  # type: ignore[attr-defined]
-                ConstantBackoff(TRY_AGAIN_S), REDIRECTIONS, (AskError, MovedError, TryAgainError)
-            )
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Stage a command; after WATCH, run it."""
-        with _as_redis_errors():
-            return super().execute_command(*args, **options)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """All replies, in order; a command whose slot has moved is sent again where it went."""
         with _as_redis_errors():
-            if self._transaction:
-                return super().execute(raise_on_error)
             try:
                 return self._replies(raise_on_error)
             except SlotNotCoveredError:

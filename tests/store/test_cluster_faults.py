@@ -108,15 +108,17 @@ def test_a_slot_that_no_node_has_is_a_store_that_is_down(one_node):
     client.close()
 
 
-def test_keys_of_two_slots_in_one_transaction_are_an_error_of_the_store(own_cluster):
-    redis = connect(own_cluster.url, timeout_s=5)
-    pipeline = redis.pipeline(transaction=True)
-    pipeline.get("a")
-    pipeline.get("b")
-    with pytest.raises(RedisError) as caught:
-        pipeline.execute()
-    assert reason(caught.value) == "store_error"
-    redis.close()
+def test_keys_of_two_slots_in_one_call_are_an_error_of_the_store(own_cluster):
+    client = connect(own_cluster.url, timeout_s=5)
+    for call in (
+        lambda: client.eval("return 1", 2, "a", "b"),
+        lambda: client.pipeline(transaction=False).execute_command("EVAL", "return 1", 2, "a", "b").execute(),
+        lambda: client.pipeline(transaction=True),
+    ):
+        with pytest.raises(RedisError) as caught:
+            call()
+        assert reason(caught.value) == "store_error"
+    client.close()
 
 
 def test_no_cluster_is_looked_for_before_the_first_call():
