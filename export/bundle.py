@@ -32,6 +32,7 @@ from store.bundle import (
     read_manifest,
     write_manifest,
 )
+from store.clusters import clustered_at
 from store.graph_inputs import scores_of
 from store.search import SEARCHES
 from store.types import FIRST_KNOWN, Candidates
@@ -58,7 +59,10 @@ def golden_request(dataset: Dataset, model: CTRModel, tables: dict[str, NDArray[
     candidates = Candidates(row, dataset.registry.category[row])
     at = int(requests.at[chosen])
     behaviours = dataset.history(int(requests.user[chosen]), at)
-    return chosen, search_request(search, model.config.recent, candidates, behaviours, at, requests.context[chosen])
+    snapshot = None
+    if search.clustered:  # as a request without a snapshot makes them
+        snapshot = clustered_at(at, behaviours, tables[ITEM_VECTOR], dataset.schema)
+    return chosen, search_request(search, model.config.recent, candidates, behaviours, at, requests.context[chosen], snapshot)
 
 
 def torch_scores(run: Run, request: SearchedRequest, tables: dict[str, NDArray[Any]]) -> np.ndarray:

@@ -7,7 +7,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.batches import search_request
-from store.bundle import GRAPH, UPDATE, Bundle, BundleInvalid
+from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
+from store.clusters import clustered_at
 from store.fold import fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
 
@@ -19,7 +20,12 @@ def verify(bundle: Bundle) -> float:
         BundleInvalid: it is above the manifest's tolerance.
     """
     golden, manifest = bundle.golden, bundle.manifest
-    request = search_request(bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context)
+    snapshot = None
+    if bundle.search.clustered:
+        snapshot = clustered_at(golden.at, golden.behaviours, bundle.tables[ITEM_VECTOR], manifest.schema_)
+    request = search_request(
+        bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context, snapshot
+    )
     inputs = request.inputs
     if manifest.state:
         state = initial_state(bundle.tables, [spec.name for spec in manifest.state])

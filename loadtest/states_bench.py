@@ -20,6 +20,7 @@ from store.registry import Registry
 from store.search import SEARCHES
 from store.snapshot import Snapshot, SnapshotCodec
 from store.states import UserStates
+from store.states_due import EVERY
 from store.types import Behaviours, Floats
 
 KEEPING = [
@@ -27,7 +28,6 @@ KEEPING = [
     for name in list_models()
     if issubclass(model_type(name), StatefulModel) or SEARCHES[model_type(name).search_name].clustered
 ]
-TAIL = 32  # behaviours after the snapshot: what a keeper leaves
 DIM = 64
 MADE_BY = "0" * 16
 
@@ -46,7 +46,7 @@ def _state(redis: Redis, model: str, user: str) -> dict[str, Any]:
     tree = BehaviourTree(redis, DATA, CROSS_FEATURES)
     tree.write(user, life)
     vectors = np.random.default_rng(0).standard_normal((registry.item_rows, DIM)).astype(np.float32)
-    older = life.select(slice(0, max(len(life) - TAIL, 1)))
+    older = life.select(slice(0, max(len(life) - EVERY, 1)))
     row: dict[str, Any] = {"model": model, "user": user, "behaviours": len(life)}
     if SEARCHES[model_type(model).search_name].clustered:
         codec, snapshot = SnapshotCodec(MADE_BY, {}, CROSS_FEATURES), _clusters(older, vectors)

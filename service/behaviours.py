@@ -102,7 +102,7 @@ class StoreReader:
     def _counted(self, read: StateRead) -> Fetched:
         self._metrics.states.labels(read.how).inc()
         self._metrics.tail.observe(read.tail)
-        return Fetched(read.behaviours, read.snapshot, bad_records=read.bad_records)
+        return Fetched(read.behaviours, read.snapshot, bad_records=read.bad_records + read.bad_snapshot)
 
     def _check(self, bundle: Bundle) -> None:
         """Compare what rows and records mean: the line of rows, the schema, and which item has the bundle's last row."""

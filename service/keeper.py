@@ -9,18 +9,20 @@ A new version of a model has snapshots of its own, beside the old ones. `--all` 
 before a scorer switches to it; `--drop` removes those of parameters that no bundle here has.
 """
 
+import hashlib
 import logging
-import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from redis import Redis
+from redis.exceptions import ConnectionError as StoreGone
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as StoreLate
 
 from service.bundles import Bundles, LoadedBundle
 from service.metrics import Metrics
@@ -34,12 +36,12 @@ from store.clusters import clustered, completion_of, refresh_before
 from store.connection import connect, text
 from store.snapshot import Snapshot
 from store.states import StateRead, UserStates
+from store.states_due import EVERY
 from store.types import Behaviours, Candidates
 
 log = logging.getLogger("longtrail")
 
-GROUP = "keepers"
-TAIL = 32  # behaviours after a snapshot that are left to the request; half of what a tail may be
+TAIL = EVERY  # behaviours after a snapshot that are left to the request; half of what a tail may be
 SHORT = 64  # a life that is shorter needs no snapshot
 TRIES = 3  # to put a snapshot beside a tree that is being appended to
 NAMES_AT_ONCE = 100
@@ -47,7 +49,16 @@ LEFT_AFTER_MS = 60_000  # names that a keeper took and did not finish go to anot
 
 WAIT_MS, RETRY_S, SAY_EVERY_S = 1000, 0.5, 60.0
 
-Did = Literal["left", "folded", "made", "changing"]
+Did = Literal["left", "folded", "made", "changing", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A snapshot to put, and what the arrivals clock showed when its tree was read; None = there is none to put."""
+
+    snapshot: Snapshot | None
+    did: Did
+    read_at: int
 
 
 class ModelStates:
@@ -71,7 +82,8 @@ class ModelStates:
 
         Returns:
             `left`: it is near enough, or the life is too short to need one; `folded`: the tail was added; `made`: from
-            the whole tree; `changing`: the tree changed as often as it was read, somebody will be due again.
+            the whole tree; `changing`: the tree changed as often as it was read, somebody will be due again;
+            `unreadable`: a value of the tree cannot be read, and no state is to hide that.
 
         Cost: one round trip where nothing is to do, two or three else, and the folding.
 
@@ -82,42 +94,66 @@ class ModelStates:
             read = self._states.read(user_id, recent=0)
             if read.tail < (SHORT if read.how == "short" else TAIL) and read.how in ("tail", "short"):
                 return "left"
+            if read.bad_records:
+                return "unreadable"
             loaded = self._bundles.get(self.model)
             has_state = loaded.bundle.manifest.state
-            made, did = self._of_state(loaded, read) if has_state else self._of_clusters(loaded, user_id, read, now)
+            made = self._of_state(loaded, read, now) if has_state else self._of_clusters(loaded, user_id, read, now)
             if made is None:
                 return "left"
-            if self._states.put(user_id, made):
-                return did
+            if made.snapshot is None or self._states.put(user_id, made.snapshot, made.read_at):
+                return made.did
         return "changing"
 
-    def _of_state(self, loaded: LoadedBundle, read: StateRead) -> tuple[Snapshot | None, Did]:
-        """The tail folded into the state there is, or all into the empty one."""
-        if not len(read.behaviours):
-            return None, "left"
-        before = read.snapshot or Snapshot.of(read.behaviours.select(slice(0)))
-        tail, tables = _within_tables(loaded, read.behaviours.select(slice(before.covers, None)))
-        state = loaded.graph.fold(before.state or None, tail.row, tables=tables.tables)
-        return before.grown(read.behaviours, read.arrived, state=state), "folded" if read.snapshot else "made"
+    def _of_state(self, loaded: LoadedBundle, read: StateRead, now: int) -> _Made | None:
+        """The tail folded into the state there is, or all into the empty one; what is of the future stays in the tail."""
+        life, arrived = _until(now, read.behaviours, read.arrived)
+        before = read.snapshot or Snapshot.of(life.select(slice(0)))
+        if len(life) <= before.covers:
+            return None
+        tail = life.select(slice(before.covers, None))
+        within, tables = _within_tables(loaded, tail)
+        state = loaded.graph.fold(before.state or None, within.row, tables=tables.tables)
+        grown = before.grown(life, arrived, _known_rows(loaded, tail), state=state)
+        return _Made(grown, "folded" if read.snapshot else "made", read.arrived)
 
-    def _of_clusters(self, loaded: LoadedBundle, user_id: str, read: StateRead, now: int) -> tuple[Snapshot | None, Did]:
+    def _of_clusters(self, loaded: LoadedBundle, user_id: str, read: StateRead, now: int) -> _Made | None:
         """The tail one by one beside the clusters there are; all anew where a refresh has fallen since."""
         refresh, snapshot = refresh_before(now), read.snapshot
-        tail = read.behaviours.ts[snapshot.covers :] if snapshot is not None else read.behaviours.ts
-        if snapshot is not None and snapshot.refreshed == refresh and (tail >= refresh).all():
-            return snapshot.grown(read.behaviours, read.arrived, clusters=snapshot.and_newer(read.behaviours)), "folded"
-        life, arrived = read.behaviours, read.arrived
+        life, arrived = _until(now, read.behaviours, read.arrived)
+        if snapshot is not None and snapshot.refreshed == refresh and (life.ts[snapshot.covers :] >= refresh).all():
+            if len(life) <= snapshot.covers:
+                return None
+            grown = snapshot.grown(life, arrived, clusters=snapshot.and_newer(life))
+            return _Made(grown, "folded", read.arrived)
+        read_at = read.arrived
         if read.how == "tail":
             whole = self._tree.read_life(user_id)
-            life, arrived = whole.behaviours, whole.arrived
+            if whole.bad_records:
+                return _Made(None, "unreadable", 0)
+            life, arrived = _until(now, whole.behaviours, whole.arrived)
+            read_at = whole.arrived
         within, tables = _within_tables(loaded, life)
         item_vector = (tables.tables or loaded.bundle.tables)[ITEM_VECTOR]
         snapshot = clustered(within, refresh, item_vector, self._completion)
-        if snapshot.clusters is None or not snapshot.folded:
-            return None, "left"  # too short a life to have clusters
-        if tables.rows is not None:
-            snapshot = replace(snapshot, clusters=replace(snapshot.clusters, row=tables.rows[snapshot.clusters.row]))
-        return snapshot.grown(life, arrived, clusters=snapshot.and_newer(life)), "made"
+        if not snapshot.folded:
+            return None  # too short a life to have clusters
+        snapshot = tables.as_stored(snapshot)
+        known_rows = _known_rows(loaded, life.select(slice(0, snapshot.folded)))
+        grown = snapshot.grown(life, arrived, known_rows, clusters=snapshot.and_newer(life))
+        return _Made(grown, "made", read_at)
+
+
+def _until(now: int, life: Behaviours, arrived: int) -> tuple[Behaviours, int]:
+    """The behaviours that are not of the future, and the clock as it would stand without those that are."""
+    count = int(np.searchsorted(life.ts, now, side="right"))
+    return life.select(slice(0, count)), arrived - (len(life) - count)
+
+
+def _known_rows(loaded: LoadedBundle, behaviours: Behaviours) -> int:
+    """As a snapshot of these behaviours has it."""
+    rows = loaded.bundle.registry.item_rows
+    return rows if int(behaviours.row.max(initial=0)) >= rows else 0
 
 
 def _within_tables(loaded: LoadedBundle, behaviours: Behaviours) -> tuple[Behaviours, RequestTables]:
@@ -140,6 +176,8 @@ class Keeper:
     def __init__(self, models: list[ModelStates], redis: Redis, data: str) -> None:
         self.models, self._redis, self._data = models, redis, data
         self._ids = {model.snapshot_id for model in models}
+        # keepers of the same states share the names, those of another version get all of them too
+        self._group = "keepers:" + hashlib.sha256(" ".join(sorted(self._ids)).encode()).hexdigest()[:16]
         self.did: Counter[str] = Counter()
 
     def keep(self, user_id: str) -> None:
@@ -156,23 +194,29 @@ class Keeper:
         """
         stream = keys.states_due(self._data)
         try:
-            self._redis.xgroup_create(stream, GROUP, "0", mkstream=True)
+            self._redis.xgroup_create(stream, self._group, "0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
-        left: Any = self._redis.xautoclaim(stream, GROUP, name, LEFT_AFTER_MS, count=NAMES_AT_ONCE)[1]
+        left: Any = self._redis.xautoclaim(stream, self._group, name, LEFT_AFTER_MS, count=NAMES_AT_ONCE)[1]
         if not left:
-            taken: Any = self._redis.xreadgroup(GROUP, name, {stream: ">"}, NAMES_AT_ONCE, block=wait_ms)
+            taken: Any = self._redis.xreadgroup(self._group, name, {stream: ">"}, NAMES_AT_ONCE, block=wait_ms)
             left = [entry for _, entries in taken or () for entry in entries]
         for user_id in dict.fromkeys(text(fields[b"user_id"]) for _, fields in left if fields and b"user_id" in fields):
-            self.keep(user_id)
+            try:
+                self.keep(user_id)
+            except (StoreGone, StoreLate):
+                raise  # nobody's fault: these names come again
+            except Exception:
+                log.exception("user %s: states not kept", user_id)
+                self.did["failed"] += 1
         if left:
-            self._redis.xack(stream, GROUP, *[entry for entry, _ in left])
+            self._redis.xack(stream, self._group, *[entry for entry, _ in left])
         return len(left)
 
     def run(self) -> None:
         """Do whoever is due until the process is stopped. A store that fails is waited for."""
-        name, said = f"{socket.gethostname()} {os.getpid()}", time.monotonic()
+        name, said = socket.gethostname(), time.monotonic()  # one for all of a host: one that is never used again would stay
         log.info("keeping states of %s", ", ".join(model.model for model in self.models))
         while True:
             try:

@@ -1,14 +1,19 @@
 """Step 3, search (GSU): which behaviours each candidate attends to, ready for the graph."""
 
+import math
+import time
 from dataclasses import dataclass, replace
 
 from service.behaviours import Fetched
 from service.request import Call
 from service.tables import RequestTables, Tables
-from store.bundle import Bundle
+from store.bundle import ITEM_VECTOR, Bundle
+from store.clusters import APART, clustered_at
 from store.fold import State
 from store.graph_inputs import GraphInputs, search_inputs
 from store.types import Behaviours, Retrieved
+
+CLUSTER_S = 10e-6  # to make clusters, a behaviour: 90 ms for 10,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +28,35 @@ class Searched:
     degraded: tuple[str, ...] = ()  # what was missing from the item tables
 
 
-def search(call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None) -> Searched:
+def search(
+    call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf
+) -> Searched:  # fmt: skip
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
 
-    `tables`: item tables that hold the rows of this request; None = the bundle's own.
+    Args:
+        tables: item tables that hold the rows of this request; None = the bundle's own.
+        deadline: of the request, on the clock of perf_counter. Where a search over clusters has none of this user,
+            they are made here if that takes less than half of the time left; else all behaviours are searched.
     """
-    tables = tables or RequestTables(bundle.search)
-    behaviours, snapshot, known = fetched.behaviours, fetched.snapshot, bundle.registry.known
+    tables, known = tables or RequestTables(bundle.search), bundle.registry.known
+    behaviours, snapshot, degraded = fetched.behaviours, fetched.snapshot, tables.degraded
     clusters = snapshot.clusters if snapshot else None
     if snapshot is not None and clusters is not None:
         snapshot = replace(snapshot, clusters=replace(clusters, row=known(clusters.row)))
-    candidates, renumbered, snapshot = tables.renumbered(
-        call.candidates, replace(behaviours, row=known(behaviours.row)), snapshot
-    )
+    within = replace(behaviours, row=known(behaviours.row))
+    candidates, within, snapshot = tables.renumbered(call.candidates, within, snapshot)
+    of_store = fetched.snapshot
+    if snapshot is None and bundle.search.clustered and len(behaviours) > APART:
+        if time.perf_counter() + CLUSTER_S * len(behaviours) < (time.perf_counter() + deadline) / 2:
+            item_vector = (tables.tables or bundle.tables)[ITEM_VECTOR]
+            snapshot = clustered_at(call.at, within, item_vector, bundle.manifest.schema_)
+            of_store = tables.as_stored(snapshot)
+        else:
+            degraded = (*degraded, "state_missing")
     _, retrieved, inputs = search_inputs(
-        tables.search, candidates, renumbered, call.at, bundle.manifest.recent, call.context, snapshot
+        tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
     )
-    if fetched.snapshot is not None:
-        behaviours = fetched.snapshot.and_newer(behaviours)
-    state = fetched.snapshot.state or None if fetched.snapshot is not None else None
-    return Searched(behaviours, retrieved, inputs, state, tables.tables, tables.degraded)
+    if of_store is not None:
+        behaviours = of_store.and_newer(behaviours)
+    state = of_store.state or None if of_store is not None else None
+    return Searched(behaviours, retrieved, inputs, state, tables.tables, degraded)

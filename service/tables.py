@@ -44,6 +44,12 @@ class RequestTables:
             snapshot = replace(snapshot, clusters=replace(snapshot.clusters, row=self._of(snapshot.clusters.row)))
         return replace(candidates, row=self._of(candidates.row)), replace(behaviours, row=self._of(behaviours.row)), snapshot
 
+    def as_stored(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot of renumbered behaviours with rows as the bundle's registry has them."""
+        if self.rows is None or snapshot.clusters is None:
+            return snapshot
+        return replace(snapshot, clusters=replace(snapshot.clusters, row=self.rows[snapshot.clusters.row]))
+
     def _of(self, row: Rows) -> Rows:
         assert self.rows is not None
         at = np.minimum(np.searchsorted(self.rows, row), len(self.rows) - 1)

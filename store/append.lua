@@ -1,15 +1,15 @@
 -- Put behaviours into one user's tree, atomically; see store/append.py for what it keeps true.
 --
--- KEYS: the tree, the user's states. ARGV: J, newest, cap of a category, cap of the user (0 = none), seconds that a user
--- without events is kept (0 = for ever), then for each event: category, record.
--- Returns for each event 1 = put in, 0 = it was there already; last, 1 = the user's states should be made again.
+-- KEYS: the tree; where users expire, their states too. ARGV: J, newest, cap of a category, cap of the user (0 = none), seconds that a user
+-- without events is kept (0 = for ever), events after which states are due, then for each event: category, record.
+-- Returns for each event 1 = put in, 0 = it was there already, or is older than all that the cap of its category keeps; last,
+-- 1 = the user's states should be made again.
 
 local VERSION, HEADER = 0xB2, 8
 local ROW_FACTOR, TS_FACTOR, CROSS_FACTOR = 1999993, 1299709, 1000003 -- as in store/codec.py
 local key = KEYS[1]
 local J, newest, cap_category, cap_user = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local ttl, first_event = tonumber(ARGV[5]), 6
-local TAIL = 32 -- events after which states are due
+local ttl, due_every, first_event = tonumber(ARGV[5]), tonumber(ARGV[6]), 7
 local width = 8 + J
 
 local function number(text, at)
@@ -34,30 +34,55 @@ local function sum_of(text, at)
   return sum % 4294967296
 end
 
--- A value as {body, sum}; one that is not of this form is an error, and nothing is changed.
+-- A value as {body, sum}; nil where it is not of this form. Its records are not looked at: that would cost the whole leaf.
 local function open(field)
   local blob = redis.call('HGET', key, field)
   if not blob then
-    return {body = '', sum = 0}
+    return {body = '', sum = 0, ending = {}}
   end
   local count = (#blob - HEADER) / width
   if #blob < HEADER or string.byte(blob, 1) ~= VERSION or string.byte(blob, 2) ~= J or count % 1 ~= 0
       or count % 65536 ~= string.byte(blob, 3) + string.byte(blob, 4) * 256 then
     return nil
   end
-  return {body = string.sub(blob, HEADER + 1), sum = number(blob, 5)}
+  return {body = string.sub(blob, HEADER + 1), sum = number(blob, 5), ending = {}}
+end
+
+-- Records that came in order stand aside, so that a call of many copies a long leaf once.
+local function joined(leaf)
+  if #leaf.ending > 0 then
+    leaf.body = leaf.body .. table.concat(leaf.ending)
+    leaf.ending = {}
+  end
+  return leaf.body
+end
+
+local function size(leaf)
+  return #leaf.body / width + #leaf.ending
+end
+
+local function last_record(leaf)
+  return leaf.ending[#leaf.ending] or string.sub(leaf.body, -width)
+end
+
+local function drop_oldest(leaf, count)
+  local body = joined(leaf)
+  for i = 0, count - 1 do
+    leaf.sum = (leaf.sum - sum_of(body, i * width + 1)) % 4294967296
+  end
+  leaf.body = string.sub(body, count * width + 1)
 end
 
 local function close(field, leaf)
-  local count = #leaf.body / width
-  redis.call('HSET', key, field, string.char(VERSION, J) .. bytes(count % 65536, 2) .. bytes(leaf.sum, 4) .. leaf.body)
+  local body = joined(leaf)
+  redis.call('HSET', key, field, string.char(VERSION, J) .. bytes(size(leaf) % 65536, 2) .. bytes(leaf.sum, 4) .. body)
 end
 
--- Number of records before (ts, row), and whether the next one is that very pair. Events mostly come last: looked at first.
+-- Number of records before (ts, row), and whether the next one is that very pair.
 local function place(body, ts, row)
   local low, high = 0, #body / width
-  local middle = high - 1
   while low < high do
+    local middle = math.floor((low + high) / 2)
     local at = middle * width + 1
     local other_ts, other_row = number(body, at + 4), number(body, at)
     if other_ts < ts or (other_ts == ts and other_row < row) then
@@ -67,51 +92,30 @@ local function place(body, ts, row)
     else
       high = middle
     end
-    middle = math.floor((low + high) / 2)
   end
   return low, false
 end
 
--- Whether it was put in, and whether that was before the leaf's end.
+-- Whether it was put in, and the time of the record that now follows it; nil = it is the last. A leaf may grow beyond its
+-- cap until it is closed; what would not be kept then is not put in.
 local function put(leaf, record, cap)
-  local before, there = place(leaf.body, number(record, 5), number(record, 1))
-  if there then
-    return false
+  local ts, row = number(record, 5), number(record, 1)
+  local last = last_record(leaf)
+  local last_ts = last ~= '' and number(last, 5)
+  if not last_ts or last_ts < ts or (last_ts == ts and number(last, 1) < row) then
+    leaf.ending[#leaf.ending + 1] = record
+    leaf.sum = (leaf.sum + sum_of(record, 1)) % 4294967296
+    return true
   end
-  local late = before * width < #leaf.body
-  leaf.body = string.sub(leaf.body, 1, before * width) .. record .. string.sub(leaf.body, before * width + 1)
+  local body = joined(leaf)
+  local before, there = place(body, ts, row)
+  local next_ts = number(body, before * width + 5)
+  if there or (cap > 0 and before < size(leaf) + 1 - cap) then
+    return false, next_ts
+  end
+  leaf.body = string.sub(body, 1, before * width) .. record .. string.sub(body, before * width + 1)
   leaf.sum = (leaf.sum + sum_of(record, 1)) % 4294967296
-  if cap > 0 and #leaf.body > cap * width then
-    leaf.sum = (leaf.sum - sum_of(leaf.body, 1)) % 4294967296
-    leaf.body = string.sub(leaf.body, width + 1)
-    leaf.dropped = (leaf.dropped or 0) + 1
-  end
-  return true, late
-end
-
--- Drop the user's oldest behaviours down to the cap. A second is kept or dropped as a whole, so that some may go beyond.
-local function trim(fields, total)
-  local low, high = 0, 4294967296 -- fewer than `excess` behaviours are before low
-  local excess = total - cap_user
-  while high - low > 1 do
-    local middle, before = math.floor((low + high) / 2), 0
-    for _, leaf in pairs(fields) do
-      before = before + place(leaf.body, middle, 0)
-    end
-    if before < excess then low = middle else high = middle end
-  end
-  local kept = 0
-  for field, leaf in pairs(fields) do
-    local gone = place(leaf.body, high, 0)
-    for i = 0, gone - 1 do
-      leaf.sum = (leaf.sum - sum_of(leaf.body, i * width + 1)) % 4294967296
-    end
-    leaf.body = string.sub(leaf.body, gone * width + 1)
-    kept = kept + #leaf.body / width
-    if gone > 0 and #leaf.body > 0 then close(field, leaf) end
-    if #leaf.body == 0 then redis.call('HDEL', key, field) end
-  end
-  return kept
+  return true, next_ts
 end
 
 -- All leaves by field, and how many behaviours they hold; one that cannot be read is left out.
@@ -121,55 +125,114 @@ local function all_leaves()
     local leaf = string.match(field, '^%d+$') and open(field)
     if leaf then
       fields[field] = leaf
-      total = total + #leaf.body / width
+      total = total + size(leaf)
     end
   end
   return fields, total
 end
 
-local touched, reply, added, any_late = {}, {}, 0, false
+-- Drop the user's oldest behaviours down to the cap: all seconds before one, and of that one the least rows.
+local function trim(fields, total)
+  local function before(ts, row)
+    local count = 0
+    for _, leaf in pairs(fields) do
+      count = count + place(leaf.body, ts, row)
+    end
+    return count
+  end
+  local excess = total - cap_user
+  local function least(low, high, count_at) -- the least value at which as many as have to go are before
+    while high - low > 1 do
+      local middle = math.floor((low + high) / 2)
+      if count_at(middle) < excess then low = middle else high = middle end
+    end
+    return high
+  end
+  local ts = least(0, 4294967296, function(value) return before(value, 0) end) - 1
+  local row = least(0, 4294967296, function(value) return before(ts, value) end)
+  local kept = 0
+  for field, leaf in pairs(fields) do
+    local gone = place(leaf.body, ts, row)
+    if gone > 0 then
+      drop_oldest(leaf, gone)
+      if #leaf.body > 0 then close(field, leaf) else redis.call('HDEL', key, field) end
+    end
+    kept = kept + size(leaf)
+  end
+  return kept
+end
+
+-- The newest list made of the leaves, where its own value cannot be read.
+local function newest_of_all()
+  local found, list = {}, {body = '', sum = 0, ending = {}}
+  for _, leaf in pairs(all_leaves()) do
+    for i = math.max(size(leaf) - newest, 0), size(leaf) - 1 do
+      found[#found + 1] = string.sub(leaf.body, i * width + 1, (i + 1) * width)
+    end
+  end
+  table.sort(found, function(a, b)
+    local a_ts, b_ts = number(a, 5), number(b, 5)
+    return a_ts < b_ts or (a_ts == b_ts and number(a, 1) < number(b, 1))
+  end)
+  for i = math.max(#found - newest, 0) + 1, #found do
+    put(list, found[i], newest)
+  end
+  return list
+end
+
+-- A counter of the tree; nil where it is none.
+local function counter(value)
+  return value and #value <= 16 and string.match(value, '^%d+$') and tonumber(value)
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1])
+local touched, reply, added, due = {}, {}, 0, false
 local recent = open('n')
-if not recent then return redis.error_reply('BADRECORD n') end
+if not recent or (recent.body == '' and redis.call('EXISTS', key) == 1) then recent = newest_of_all() end
 for i = first_event, #ARGV, 2 do
   local field, record = ARGV[i], ARGV[i + 1]
   touched[field] = touched[field] or open(field)
   if not touched[field] then return redis.error_reply('BADRECORD ' .. field) end
   local new = put(touched[field], record, cap_category)
   if new then
-    local _, late = put(recent, record, newest)
-    any_late = any_late or late
+    local _, next_ts = put(recent, record, newest)
+    due = due or (next_ts and next_ts <= now) -- it came late; one that says it is of the future makes no other late
     added = added + 1
   end
   reply[#reply + 1] = new and 1 or 0
 end
-local function answer(due)
-  if ttl > 0 then -- a duplicate is a sign of life too
-    redis.call('EXPIRE', key, ttl)
-    redis.call('EXPIRE', KEYS[2], ttl)
+if added > 0 then
+  local kept = added
+  for field, leaf in pairs(touched) do
+    local over = cap_category > 0 and size(leaf) - cap_category or 0
+    if over > 0 then drop_oldest(leaf, over) end
+    kept = kept - math.max(over, 0)
+    close(field, leaf)
   end
-  reply[#reply + 1] = due and 1 or 0
-  return reply
-end
-if added == 0 then return answer(false) end
+  if size(recent) > newest then drop_oldest(recent, size(recent) - newest) end
+  close('n', recent)
 
-local kept = added
-for field, leaf in pairs(touched) do
-  close(field, leaf)
-  kept = kept - (leaf.dropped or 0)
+  local counts = redis.call('HMGET', key, 't', 'a')
+  local total, arrived = counter(counts[1]), counter(counts[2])
+  total = total and total + kept
+  if not total or (cap_user > 0 and total > cap_user + math.floor(cap_user / 64)) then
+    local fields, found = all_leaves()
+    total = found
+    if cap_user > 0 and total > cap_user + math.floor(cap_user / 64) then total = trim(fields, total) end
+  end
+  if not arrived then -- a clock that no earlier tree of this user has shown
+    arrived = now * 1000000 + tonumber(time[2])
+  end
+  redis.call('HSET', key, 't', string.format('%.0f', total), 'a', string.format('%.0f', arrived + added))
+  due = due or math.floor((arrived + added) / due_every) > math.floor(arrived / due_every)
 end
-close('n', recent)
 
-local counts = redis.call('HMGET', key, 't', 'a')
-local total, arrived = tonumber(counts[1]), tonumber(counts[2])
-local fields
-if total then total = total + kept else fields, total = all_leaves() end
-if cap_user > 0 and total > cap_user + math.floor(cap_user / 64) then
-  fields = fields or all_leaves()
-  total = trim(fields, total)
+if ttl > 0 then -- a duplicate is a sign of life too
+  redis.call('EXPIRE', key, ttl)
+  redis.call('EXPIRE', KEYS[2], ttl)
+elseif redis.call('TTL', key) > 0 then -- users did expire once
+  redis.call('PERSIST', key)
 end
-if not arrived then -- a clock that no earlier tree of this user has shown
-  local time = redis.call('TIME')
-  arrived = tonumber(time[1]) * 1000000 + tonumber(time[2])
-end
-redis.call('HSET', key, 't', string.format('%.0f', total), 'a', string.format('%.0f', arrived + added))
-return answer(any_late or math.floor((arrived + added) / TAIL) > math.floor(arrived / TAIL))
+reply[#reply + 1] = due and 1 or 0
+return reply

@@ -67,6 +67,11 @@ def clustered(life: Behaviours, refresh: int, item_vector: Floats, completion: C
     return Snapshot.of(older, clusters=clusters(older, item_vector, completion), refreshed=refresh)
 
 
+def clustered_at(at: int, life: Behaviours, item_vector: Floats, schema: Schema) -> Snapshot:
+    """The snapshot that the last refresh before `at` leaves of a life; see `clustered`."""
+    return clustered(life, refresh_before(at), item_vector, completion_of(schema))
+
+
 def clusters(behaviours: Behaviours, item_vector: Floats, completion: Completion | None) -> Behaviours:
     """The clusters of a history, ordered like behaviours, with their `size`.
 

@@ -31,5 +31,5 @@ for first = 7 + gone, #ARGV, FIELDS do
 end
 redis.call('HSET', tree, 't', total, 'a', string.format('%.0f', clock + added))
 redis.call('DEL', states) -- snapshots were of another tree
-if ttl > 0 then redis.call('EXPIRE', tree, ttl) end
+if ttl > 0 then redis.call('EXPIRE', tree, ttl) elseif redis.call('TTL', tree) > 0 then redis.call('PERSIST', tree) end
 return 1

@@ -4,13 +4,13 @@ A state that they were folded into (sdim's bucket sums, mimn's memory), or clust
 ones one by one (twin_v2). Behaviours after the snapshot are its tail: they are folded, or searched one by
 one, when the request comes. No snapshot is the empty one: everything is tail.
 
-At rest a snapshot is a header of 48 bytes and its arrays, one after another, little endian:
+At rest a snapshot is a header of 52 bytes and its arrays, one after another, little endian:
 
     byte 0      format version (0x52)         byte 24..31  clusters: made of behaviours before this time, uint64
     byte 4..7   crc32 of all that follows     byte 32..35  behaviours it stands for, uint32
     byte 8..15  snapshot_id: what made it     byte 36..39  row of the newest of them, uint32
     byte 16..23 the tree's arrivals clock     byte 40..47  its ts, uint64
-                when it was made, uint64
+                when it was made, uint64      byte 48..51  item rows known then, if some were beyond them, uint32
 """
 
 import struct
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from store.types import Behaviours, Rows
 
 VERSION = 0x52
-_HEADER = struct.Struct("<B3xI8sQQIIQ")
+_HEADER = struct.Struct("<B3xI8sQQIIQI")
 _CHECKED_FROM = 8  # the crc covers what stands behind it
 
 
@@ -48,6 +48,7 @@ class Snapshot:
     state: dict[str, NDArray[Any]] = field(default_factory=dict)  # by name, [1, ...]; empty where clusters do
     refreshed: int = 0  # what was clustered are behaviours before this time
     arrived: int = 0  # the tree's arrivals clock when it was made, 0 = not made from a tree
+    known_rows: int = 0  # item rows that its maker knew, where it took some behaviours for those of the unknown item; 0 = none
 
     @staticmethod
     def of(behaviours: Behaviours, **content: Any) -> "Snapshot":
@@ -82,11 +83,17 @@ class Snapshot:
             np.concatenate([made.size, ones]),
         )
 
-    def grown(self, behaviours: Behaviours, arrived: int = 0, **content: Any) -> "Snapshot":
-        """One of `content` that stands for the tail of `behaviours` too, read when the clock showed `arrived`."""
+    def grown(self, behaviours: Behaviours, arrived: int = 0, known_rows: int = 0, **content: Any) -> "Snapshot":
+        """One of `content` that stands for the tail of `behaviours` too.
+
+        Args:
+            arrived: what the tree's clock showed when it held just these.
+            known_rows: as the field has it, of the tail.
+        """
         newest = Snapshot.of(behaviours)
         folded = self.folded + len(behaviours) - self.covers
-        return replace(newest, folded=folded, refreshed=self.refreshed, arrived=arrived, **content)
+        known_rows = self.known_rows or known_rows
+        return replace(newest, folded=folded, refreshed=self.refreshed, arrived=arrived, known_rows=known_rows, **content)
 
 
 class SnapshotCodec:
@@ -114,6 +121,7 @@ class SnapshotCodec:
             body = made.tobytes()
         stated = (
             bytes.fromhex(self.snapshot_id), snapshot.arrived, snapshot.refreshed, snapshot.folded, snapshot.row, snapshot.ts,
+            snapshot.known_rows,
         )  # fmt: skip
         checked = _HEADER.pack(VERSION, 0, *stated)[_CHECKED_FROM:] + body
         return _HEADER.pack(VERSION, zlib.crc32(checked), *stated) + body
@@ -166,10 +174,10 @@ def read_header(blob: bytes) -> Snapshot:
     """
     if len(blob) < _HEADER.size or blob[0] != VERSION:
         raise BadSnapshot(f"{len(blob)} bytes, first {blob[:1].hex()}: a snapshot starts with {VERSION:#x}, {_HEADER.size} bytes")
-    _, checksum, _, arrived, refreshed, folded, row, ts = _HEADER.unpack_from(blob)
+    _, checksum, _, arrived, refreshed, folded, row, ts, known_rows = _HEADER.unpack_from(blob)
     if checksum != zlib.crc32(memoryview(blob)[_CHECKED_FROM:]):
         raise BadSnapshot("checksum differs")
-    return Snapshot(folded, row, ts, folded, refreshed=refreshed, arrived=arrived)
+    return Snapshot(folded, row, ts, folded, refreshed=refreshed, arrived=arrived, known_rows=known_rows)
 
 
 def stamped(blob: bytes, arrived: int) -> bytes:

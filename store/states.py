@@ -16,7 +16,7 @@ from typing import Literal
 from redis import Redis
 
 from store import keys
-from store.behaviour_tree import BehaviourTree
+from store.behaviour_tree import BehaviourTree, Read
 from store.registry import Registry
 from store.scripts import Call, Script
 from store.snapshot import BadSnapshot, Snapshot, SnapshotCodec
@@ -24,7 +24,7 @@ from store.types import Behaviours
 
 log = logging.getLogger("longtrail")
 
-How = Literal["tail", "short", "long", "late", "missing", "past"]
+How = Literal["tail", "short", "long", "late", "missing", "past", "outdated"]
 
 # KEYS: tree, states. ARGV: the arrivals clock that was read, snapshot_id, snapshot. 1 = put.
 PUT = Script("""
@@ -47,14 +47,16 @@ class StateRead:
 
     `how`: `tail` = a snapshot and the newest list; `short` = no snapshot, the newest list is the whole life. The others
     found no use of a snapshot before they read the life: `long` = the tail is longer than the list, `late` = the tree
-    changed before the snapshot's end, `missing` = none of these parameters, `past` = the request is of an earlier time.
+    changed before the snapshot's end, `missing` = none of these parameters, `past` = the request is of an earlier time,
+    `outdated` = it took items for unknown that are known by now.
     """
 
     behaviours: Behaviours
     snapshot: Snapshot | None
     how: How
     arrived: int  # the tree's arrivals clock
-    bad_records: int = 0
+    bad_records: int = 0  # values of the tree that were left out
+    bad_snapshot: bool = False
 
     @property
     def tail(self) -> int:
@@ -80,44 +82,48 @@ class UserStates:
             redis.exceptions.RedisError: the store did not answer, or answered an error.
         """
         newest, blob = self._tree.read_newest(user_id, self._codec.snapshot_id, self._registry)
-        bad_records = newest.bad_records
-        snapshot = None
+        bad_records, bad_snapshot, snapshot = newest.bad_records, False, None
         if blob is not None:
             try:
                 snapshot = self._codec.decode(blob, self._registry.category_of)
             except BadSnapshot as error:
-                log.error("user %s: snapshot %s is not read: %s", user_id, self._codec.snapshot_id, error)
-                bad_records += 1
-        how = _how(snapshot, newest.behaviours, newest.arrived, newest.whole, before)
+                log.debug("user %s: snapshot %s is not read: %s", user_id, self._codec.snapshot_id, error)
+                bad_snapshot = True
+        how = self._how(snapshot, newest, before)
         behaviours, arrived = newest.behaviours, newest.arrived
         enough = how in ("tail", "short") and _count(behaviours, before) >= recent
         if not enough and not newest.whole:
             life = self._tree.read_life(user_id)  # holds what the newest list would have told
             behaviours, arrived, bad_records = life.behaviours, life.arrived, bad_records + life.bad_records
-        usable = snapshot is not None and how != "past" and snapshot.agrees(behaviours, arrived)
+        usable = snapshot is not None and how not in ("past", "outdated") and snapshot.agrees(behaviours, arrived)
         if snapshot is not None:
             snapshot = replace(snapshot, covers=snapshot.first_newer(behaviours)) if usable else None
         if before is not None:
             behaviours = behaviours.select(behaviours.ts < before)
-        return StateRead(behaviours, snapshot, how, arrived, bad_records)
+        return StateRead(behaviours, snapshot, how, arrived, bad_records, bad_snapshot)
 
-    def put(self, user_id: str, snapshot: Snapshot) -> bool:
-        """Put a snapshot in the place of the one there is; False: the tree is another since it was read, nothing was put."""
-        call = put_snapshot(self._data, user_id, snapshot.arrived, self._codec.snapshot_id, self._codec.encode(snapshot))
+    def _how(self, snapshot: Snapshot | None, newest: Read, before: int | None) -> How:
+        """What the newest list says of a snapshot."""
+        if snapshot is None:
+            return "short" if newest.whole else "missing"
+        if before is not None and snapshot.ts >= before:
+            return "past"
+        if snapshot.known_rows and snapshot.known_rows < self._registry.item_rows:
+            return "outdated"
+        if snapshot.agrees(newest.behaviours, newest.arrived):
+            return "tail"
+        reaches = newest.whole or snapshot.first_newer(newest.behaviours) > 0
+        return "late" if reaches else "long"
+
+    def put(self, user_id: str, snapshot: Snapshot, read_at: int) -> bool:
+        """Put a snapshot in the place of the one there is.
+
+        `read_at`: what the arrivals clock showed when the tree was read; False: it shows something else by now, and
+        nothing was put.
+        """
+        call = put_snapshot(self._data, user_id, read_at, self._codec.snapshot_id, self._codec.encode(snapshot))
         return bool(PUT.run(self._redis, call))
 
 
 def _count(behaviours: Behaviours, before: int | None) -> int:
     return len(behaviours) if before is None else int((behaviours.ts < before).sum())
-
-
-def _how(snapshot: Snapshot | None, newest: Behaviours, arrived: int, whole: bool, before: int | None) -> How:
-    """What the newest list says of a snapshot."""
-    if snapshot is None:
-        return "short" if whole else "missing"
-    if before is not None and snapshot.ts >= before:
-        return "past"
-    if snapshot.agrees(newest, arrived):
-        return "tail"
-    reaches = whole or snapshot.first_newer(newest) > 0
-    return "late" if reaches else "long"

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-import export.data.histories
 import export.train
+import store.clusters
 from export.batches import Batcher
 from export.loop import SLOW, Interrupted, Module, fit
 from export.models import build, list_models
@@ -44,7 +44,7 @@ def equal(weights, others) -> bool:
 def clusters_of_short_lives():
     """The shop's lives are too short for a cluster otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.data.histories, "APART", 10)
+        patch.setattr(store.clusters, "APART", 10)
         yield
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import service.keeper
+import service.search
 import store.clusters
 from service.behaviours import StoreReader
 from service.bundles import Bundles
@@ -56,7 +58,7 @@ class Kept:
         ]
         return Appender(self.redis, self.data, self.features, caps or Caps()).append(arrived)
 
-    def keep(self, now=FIRST_TS + 100):
+    def keep(self, now=FIRST_TS + 1000):
         return self.states.keep(USER, now)
 
     def stored(self):
@@ -82,8 +84,9 @@ def kept(request, world, monkeypatch):
     """A model that keeps something of its users, with limits so near that short streams reach them."""
     monkeypatch.setattr(service.keeper, "TAIL", 1)
     monkeypatch.setattr(service.keeper, "SHORT", 1)
-    monkeypatch.setattr(store.clusters, "APART", 4)
     kept = Kept(world, request.param)
+    monkeypatch.setattr(store.clusters, "APART", 4)  # after the bundle's golden request
+    monkeypatch.setattr(service.search, "APART", 4)
     kept.delete()
     yield kept
     kept.delete()
@@ -93,7 +96,7 @@ def kept(request, world, monkeypatch):
 def same_state(blob, other):
     """Equal but for the last digits of sums."""
     assert read_header(blob) == read_header(other)
-    body, rebuilt = (np.frombuffer(packed[48 : len(packed) // 4 * 4], np.float32) for packed in (blob, other))
+    body, rebuilt = (np.frombuffer(packed[52 : len(packed) // 4 * 4], np.float32) for packed in (blob, other))
     np.testing.assert_allclose(body, rebuilt, rtol=1e-5, atol=1e-6)
 
 
@@ -123,9 +126,8 @@ def test_after_any_stream_the_state_is_that_of_a_rebuild(kept, calls):
     else:
         same_state(followed, rebuilt)
     assert with_it.behaviours == len(kept.tree.read_life(USER).behaviours)
-    if kept.name != CLUSTERED:  # there no snapshot means no clusters
-        kept.forget()
-        assert np.abs(kept.score(at=now).scores - with_it.scores).max() <= 1e-5
+    kept.forget()
+    assert np.abs(kept.score(at=now).scores - with_it.scores).max() <= 1e-5  # folded, or clustered, for the request
 
 
 def in_order(count, first=0):
@@ -153,7 +155,7 @@ def test_a_tail_longer_than_the_newest_list_is_folded_all_the_same(kept):
     with_it = kept.score(at=FIRST_TS + 400)
     assert (kept.hows(), with_it.behaviours) == ({"long": 1.0}, 280)
     kept.keep(now=FIRST_TS + 400)
-    assert np.abs(kept.score(at=FIRST_TS + 400).scores - with_it.scores).max() <= (1e-5 if kept.name != CLUSTERED else 1)
+    assert np.abs(kept.score(at=FIRST_TS + 400).scores - with_it.scores).max() <= 1e-5
     assert kept.hows()["tail"] == 1
 
 
@@ -196,10 +198,49 @@ def test_above_the_caps_the_state_holds_what_the_tree_has_dropped(kept):
     kept.keep()
     kept.append(*[(0, FIRST_TS + 90 + i) for i in range(30)], caps=caps)
     assert len(kept.tree.read_life(USER).behaviours) == 100
-    if kept.name == CLUSTERED:
-        return
     assert kept.score().behaviours == 120
     assert kept.hows() == {"tail": 1.0}
+
+
+def test_a_leaf_that_cannot_be_read_is_not_hidden_by_a_state(kept):
+    kept.append(*in_order(300))
+    key = keys.tree(kept.data, USER)
+    leaf = max((field for field in kept.redis.hkeys(key) if field.isdigit()), key=lambda field: kept.redis.hstrlen(key, field))
+    good = kept.redis.hget(key, leaf)
+    kept.redis.hset(key, leaf, b"\xb3" + good[1:])  # of a later version
+    assert kept.keep() == "unreadable"
+    assert kept.score().degraded == ["bad_record"]
+    kept.redis.hset(key, leaf, good)
+    assert kept.keep() == "made"
+    answer = kept.score()
+    assert (answer.degraded, answer.behaviours) == ([], 300)
+
+
+def test_items_that_were_unknown_are_folded_again_once_they_are_known(kept, monkeypatch):
+    beyond = kept.registry.item_rows + 5
+    kept.append(*in_order(60))
+    Appender(kept.redis, kept.data, kept.features).append([Arrived(USER, beyond, 2, FIRST_TS + 20, bytes(kept.features))])
+    assert kept.keep() == "made"
+    kept.score()
+    assert kept.hows() == {"tail": 1.0}
+    stated = read_header(kept.stored()).known_rows
+    grown = replace(read_header(kept.stored()), known_rows=kept.registry.item_rows - 1)  # as if made before the last item
+    assert stated in (0, kept.registry.item_rows)  # twin_v2 may have it one by one
+    codec = kept.states._states._codec
+    whole = codec.decode(kept.stored(), kept.registry.category_of)
+    kept.redis.hset(keys.states(kept.data, USER), kept.field, codec.encode(replace(whole, known_rows=grown.known_rows)))
+    kept.score()
+    assert kept.hows() == {"tail": 1.0, "outdated": 1.0}
+    assert kept.keep() == "made"
+
+
+def test_behaviours_of_the_future_stay_in_the_tail(kept):
+    kept.append((3, FIRST_TS + 10**6), *in_order(150))
+    assert kept.keep(now=FIRST_TS + 300) == "made"
+    for i in range(5):
+        kept.append((i, FIRST_TS + 200 + i))
+        assert kept.score().behaviours == 152 + i
+    assert kept.hows() == {"tail": 5.0}
 
 
 def test_a_state_lives_as_long_as_its_user(kept):
@@ -211,9 +252,8 @@ def test_a_state_lives_as_long_as_its_user(kept):
     assert all(kept.redis.ttl(name(kept.data, USER)) > 4000 for name in (keys.states, keys.tree))
 
 
-def test_folding_that_takes_too_long_is_left_out_and_said(kept, monkeypatch):
-    if kept.name == CLUSTERED:
-        pytest.skip("nothing is folded")
+def test_what_takes_too_long_is_left_out_and_said(kept, monkeypatch):
+    """Folding, or making clusters."""
     kept.append(*in_order(150))
     timer = StageTimer()
     monkeypatch.setattr(timer, "enter", lambda stage: None)  # or the request would end before
@@ -236,6 +276,25 @@ def test_every_32nd_event_and_every_late_one_names_the_user(kept):
     assert [fields[b"user_id"].decode() for _, fields in kept.redis.xrange(due)] == [USER, USER]
     kept.append((7, FIRST_TS - 1))  # a duplicate
     assert kept.redis.xlen(due) == 2
+
+
+def test_keepers_of_another_version_get_all_names_too(kept):
+    kept.redis.delete(keys.states_due(kept.data))
+    keeper, other = Keeper([kept.states], kept.redis, kept.data), Keeper([], kept.redis, kept.data)
+    kept.append(*in_order(40))
+    assert (keeper.take_names("a", 1), other.take_names("a", 1)) == (1, 1)
+
+
+def test_one_user_who_cannot_be_kept_holds_up_no_other(kept):
+    kept.redis.delete(keys.states_due(kept.data))
+    bad = "kept bad"
+    kept.redis.set(keys.tree(kept.data, bad), "no tree")
+    kept.redis.xadd(keys.states_due(kept.data), {"user_id": bad})
+    kept.append(*in_order(40))
+    keeper = Keeper([kept.states], kept.redis, kept.data)
+    assert keeper.take_names("a", 1) == 2
+    assert (keeper.did["failed"], kept.stored() is not None) == (1, True)
+    kept.redis.delete(keys.tree(kept.data, bad))
 
 
 def test_keepers_share_the_names(kept):

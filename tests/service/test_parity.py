@@ -17,7 +17,8 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import Call, ScoreRequest
 from service.search import Searched, search
-from store.bundle import Bundle
+from store.bundle import ITEM_VECTOR, Bundle
+from store.clusters import clustered_at
 from store.connection import connect
 from store.graph_inputs import scores_of
 from store.search import SEARCHES
@@ -69,7 +70,9 @@ def compared(request, world, scorer, chosen):
         user, history = int(requests.user[index]), dataset.history(int(requests.user[index]), int(requests.at[index]))
         candidates = Candidates(row, registry.category[row])
 
-        offline = search_request(offline_search, run.model.config.recent, candidates, history, at, requests.context[index])
+        clusters = clustered_at(at, history, tables[ITEM_VECTOR], dataset.schema) if offline_search.clustered else None
+        asked = (candidates, history, at, requests.context[index], clusters)
+        offline = search_request(offline_search, run.model.config.recent, *asked)
         result.offline.append(offline)
         result.torch.append(torch_scores(run, offline, tables))
 

@@ -94,9 +94,9 @@ def test_weights_are_not_computed_unasked(pipeline, monkeypatch):
     asked_for = []
     run = Graph.run
 
-    def watched(self, inputs, state=None, weights=False, tables=None):
+    def watched(self, inputs, state=None, weights=False, until=None, tables=None):
         asked_for.append(weights)
-        return run(self, inputs, state, weights, tables)
+        return run(self, inputs, state, weights, until, tables)
 
     monkeypatch.setattr(Graph, "run", watched)
     score(asked(), pipeline, StageTimer())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from store import keys
 from store.append import Appender, Arrived, Caps, UnreadableTree
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
+from store.codec import decode
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
 
@@ -107,8 +108,9 @@ def test_a_category_is_cut_to_its_newest(redis, data_name, tree):
     life = tree.read_life(USER).behaviours
     assert life.ts[life.category == 4].tolist() == list(range(30, NEWEST + 30))
     assert life.ts[life.category == 5].tolist() == [7]
-    assert appender.append([Arrived(USER, 12, 4, 1, b"\1")]) == [True]  # older than all that is kept: taken, and cut at once
-    assert len(tree.read_life(USER).behaviours) == NEWEST + 1
+    before = redis.hgetall(keys.tree(data_name, USER))
+    assert appender.append([Arrived(USER, 12, 4, 1, b"\1")]) == [False]  # older than all that is kept
+    assert redis.hgetall(keys.tree(data_name, USER)) == before
 
 
 def test_a_user_is_cut_to_the_newest_of_all_categories(redis, data_name, tree):
@@ -131,11 +133,80 @@ def test_a_loaded_tree_is_counted_before_it_is_cut(redis, data_name, tree):
     assert events_of(tree.read_life(USER).behaviours) == events_of(rebuilt([*loaded, arrived(2, 5000)][-1000:]))
 
 
-def test_a_second_is_cut_as_a_whole(redis, data_name, tree):
+@pytest.mark.parametrize("earlier", [0, 300, 1009])
+def test_a_second_is_cut_by_row(redis, data_name, tree, earlier):
+    """Data of a clock of days has whole lives in one second."""
     appender = Appender(redis, data_name, 1, Caps(per_user=1000))
-    appender.append([arrived(2 + i, 10) for i in range(500)])
-    appender.append([arrived(2 + i, 20) for i in range(600)])
-    assert set(tree.read_life(USER).behaviours.ts.tolist()) == {20}
+    events = [*(arrived(2 + i, 10) for i in range(earlier)), *(arrived(2 + i, 20) for i in range(1015 - earlier))]
+    for start in range(0, len(events), 254):
+        appender.append(events[start : start + 254])
+    assert len(tree.read_life(USER).behaviours) == 1015
+    appender.append([arrived(5000, 20)])
+    life = tree.read_life(USER)
+    assert events_of(life.behaviours) == events_of(rebuilt([*events, arrived(5000, 20)]).select(slice(-1000, None)))
+    newest = decode(redis.hget(keys.tree(data_name, USER), keys.NEWEST_FIELD), 1)
+    assert newest[0].tolist() == life.behaviours.row[-NEWEST:].tolist()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=150), st.integers(1, 60), st.integers(0, 3))
+def test_a_category_holds_its_newest_whatever_the_calls(redis, data_name, times, a_call, rows):
+    """Late, double, and more than the cap in one call; an event that the cap leaves out is not counted as new."""
+    redis.delete(keys.tree(data_name, USER))
+    appender = Appender(redis, data_name, 1, Caps(per_category=NEWEST))
+    first = [Arrived(USER, 12, 4, 500 + ts, b"\1") for ts in range(NEWEST - 20)]
+    events = [*first, *(Arrived(USER, 12 + 10 * (ts % (rows + 1)), 4, 450 + ts, b"\1") for ts in times)]
+    for start in range(0, len(events), a_call):
+        appender.append(events[start : start + a_call])
+    life = BehaviourTree(redis, data_name, 1).read_life(USER)
+    assert events_of(life.behaviours) == events_of(rebuilt(events).select(slice(-NEWEST, None)))
+    assert (life.bad_records, life.whole) == (0, True)
+    before = redis.hgetall(keys.tree(data_name, USER))
+    assert not any(appender.append(events))
+    assert redis.hgetall(keys.tree(data_name, USER)) == before
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"-5000000", b"900000", b"1e400", b"nan", b"9" * 400])
+@pytest.mark.parametrize("field", [keys.TOTAL_FIELD, keys.ARRIVED_FIELD])
+def test_a_wrong_counter_costs_no_behaviour(redis, data_name, tree, field, value):
+    appender = Appender(redis, data_name, 1, Caps(per_user=1000))
+    events = [arrived(2 + i % 37, i) for i in range(500)]
+    appender.append(events)
+    redis.hset(keys.tree(data_name, USER), field, value)
+    assert appender.append([arrived(3, 900)]) == [True]
+    assert len(tree.read_life(USER).behaviours) == 501
+    appender.append([arrived(4, 1000 + i) for i in range(600)])
+    assert len(tree.read_life(USER).behaviours) <= 1000 + 1000 // 64  # the cap holds
+
+
+@pytest.mark.parametrize("lost", [b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, None])
+def test_a_newest_list_that_cannot_be_read_is_made_of_the_leaves(redis, data_name, appender, lost):
+    events = [arrived(row % 30 + 2, 1000 + row) for row in range(250)]
+    appender.append(events)
+    key = keys.tree(data_name, USER)
+    redis.hdel(key, "n") if lost is None else redis.hset(key, "n", lost)
+    assert appender.append([arrived(3, 2000)]) == [True]
+    assert redis.hget(key, "n") == encode_tree(rebuilt([*events, arrived(3, 2000)]))[b"n"]
+
+
+def test_an_event_that_says_it_is_of_the_future_makes_no_other_late(redis, data_name, appender):
+    due = keys.states_due(data_name)
+    appender.append([arrived(3, 4_000_000_000)])
+    redis.delete(due)
+    start = int(time.time()) - 100
+    for i in range(20):
+        appender.append([arrived(4, start + i)])
+    assert redis.xlen(due) <= 1  # as one in 32 is
+    appender.append([arrived(5, start - 50)])
+    assert redis.xlen(due) >= 1
+
+
+def test_a_user_does_not_expire_any_more_once_users_do_not(redis, data_name):
+    key = keys.tree(data_name, USER)
+    Appender(redis, data_name, 1, Caps(ttl_s=100)).append([arrived(3, 1)])
+    assert redis.ttl(key) > 0
+    Appender(redis, data_name, 1).append([arrived(3, 2)])
+    assert redis.ttl(key) == -1
 
 
 @pytest.mark.parametrize("caps", [{"per_category": 99}, {"per_user": 999}])
@@ -144,7 +215,7 @@ def test_caps_below_the_newest_list_are_refused_with_both_numbers(caps):
         Caps(**caps)
 
 
-@pytest.mark.parametrize("field", [b"4", keys.NEWEST_FIELD])
+@pytest.mark.parametrize("field", [b"4"])
 @pytest.mark.parametrize("value", [b"", b"\xb2", b"\xb1\1\0\0\0\0\0\0", b"\xb2\2\0\0\0\0\0\0", b"\xb2\1\1\0\0\0\0\0", b"x" * 50])
 def test_a_value_of_another_form_is_left_as_it_is(appender, redis, data_name, field, value):
     appender.append([arrived(12, 100), arrived(13, 100)])

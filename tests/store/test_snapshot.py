@@ -31,7 +31,7 @@ CLUSTERS = SnapshotCodec(MADE_BY, {}, 2)
 def a_state(folded):
     numbers = np.random.default_rng(folded)
     state = {name: numbers.random(like.shape, np.float32) for name, like in EMPTY.items()}
-    return Snapshot.of(life(folded), state=state, arrived=CLOCK)
+    return Snapshot.of(life(folded), state=state, arrived=CLOCK, known_rows=folded % 2 * 77)
 
 
 def some_clusters():
