@@ -18,7 +18,10 @@ from store.behaviour_tree import BehaviourTree
 from store.encode_trees import EncodedTrees, Lives, encode_trees
 from store.put_tree import ABSENT, ANY, SCRIPT, clock, flat_of, put_tree
 from store.scripts import Call
+from store.states_due import name_due
 from store.types import Behaviours, Blobs
+
+READ_AT_ONCE = 1_000_000  # behaviours of trees that are there already: 12 MB here and in the server
 
 
 class TreeLoader:
@@ -35,7 +38,8 @@ class TreeLoader:
         Args:
             users: ids; `lives.user` are places among them. Order and repetitions do not matter.
 
-        Cost: two round trips; about 0.5 us a behaviour on either side where there was no tree.
+        Cost: three round trips, and two more for every million behaviours that the trees hold; about 0.5 us a behaviour on
+        either side where there was no tree.
 
         Raises:
             redis.exceptions.RedisError: the store failed; sending the batch again is safe.
@@ -44,13 +48,15 @@ class TreeLoader:
         encoded = encode_trees(lives.capped(self._caps), len(users))
         changed = np.zeros(len(users), np.bool_)
         waiting = [user for user in range(len(users)) if encoded.totals[user]]
-        at_once = len(waiting)
+        held = self._totals(users)
+        at_once, joined = len(waiting), []
         while waiting:
-            some, waiting = waiting[:at_once], waiting[at_once:]
+            some, waiting = _some(waiting, at_once, held)
             calls: dict[int, Call] = {}
             for user, life in zip(some, self._read([users[user] for user in some]), strict=True):
                 if life:
                     call = self._joined(users[user], user, life, encoded, lives)
+                    joined += [users[user]] if call is not None else []
                 else:
                     call = self._new(users[user], user, ABSENT if life is not None else ANY, encoded)
                 if call is not None:
@@ -60,7 +66,16 @@ class TreeLoader:
             if again := [user for user in written if not written[user]]:  # the tree was another one by then
                 waiting += again
                 at_once = max(1, at_once // 2)  # the less time between read and write, the less gets in between
+        name_due(self._redis, self._data, list(dict.fromkeys(joined)))  # their states are gone
         return changed
+
+    def _totals(self, users: Sequence[str]) -> list[int]:
+        """How many behaviours their trees say they hold."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id in users:
+            pipeline.hget(keys.tree(self._data, user_id), keys.TOTAL_FIELD)
+        replies = pipeline.execute(raise_on_error=False)
+        return [min(int(reply), READ_AT_ONCE) if isinstance(reply, bytes) and reply.isdigit() else 0 for reply in replies]
 
     def _new(self, user_id: str, user: int, seen: bytes, encoded: EncodedTrees) -> Call:
         total = encoded.totals[user]
@@ -102,6 +117,15 @@ class TreeLoader:
                 raise reply
             lives.append(None if foreign else reply)
         return lives
+
+
+def _some(waiting: list[int], at_once: int, held: list[int]) -> tuple[list[int], list[int]]:
+    """The first few users, whose trees are read together, and the rest: memory is bounded by what the trees hold."""
+    behaviours, count = 0, 0
+    while count < min(at_once, len(waiting)) and (not count or behaviours + held[waiting[count]] <= READ_AT_ONCE):
+        behaviours += held[waiting[count]]
+        count += 1
+    return waiting[:count], waiting[count:]
 
 
 def _of_one(life: Behaviours) -> Lives:

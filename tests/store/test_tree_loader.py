@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import store.tree_loader
 from store import keys
 from store.append import DEFAULT_CAPS, Appender, Arrived, Caps
 from store.behaviour_tree import BehaviourTree, encode_tree
@@ -225,3 +226,25 @@ def test_any_batches_leave_what_one_write_of_all_leaves(load, tree, fields, batc
         life = behaviours_of(*in_order(*events), cross_features=1) if events else Behaviours.empty(1)
         expected = {**encode_tree(life), b"t": b"%d" % len(life)} if events else {}
         assert {name: value for name, value in fields(user).items() if name != b"a"} == expected
+
+
+def test_users_whose_trees_changed_are_named_to_the_keepers(load, redis, data_name):
+    load({"u": SMALL, "v": SMALL})
+    assert redis.xlen(keys.states_due(data_name)) == 0  # they had no states yet
+    load({"u": [*SMALL, LATE], "v": SMALL})
+    assert [entry[b"user_id"] for _, entry in redis.xrange(keys.states_due(data_name))] == [b"u"]
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_trees_are_read_some_at_a_time(load, tree, redis, monkeypatch, at_once):
+    """What is in memory is bounded by behaviours, not by users."""
+    lives = {f"u{i}": SMALL for i in range(20)}
+    load(lives)
+    monkeypatch.setattr(store.tree_loader, "READ_AT_ONCE", at_once)
+    read = []
+    monkeypatch.setattr(
+        TreeLoader, "_read", lambda self, users, inner=TreeLoader._read: read.append(len(users)) or inner(self, users)
+    )
+    assert not any(load(lives).values())
+    assert max(read) == max(1, min(at_once // len(SMALL), 20))
+    assert sum(read) == 20
