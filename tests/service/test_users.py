@@ -1,9 +1,12 @@
 """What the store holds of one user, over HTTP: read with the scoring key, removed with the admin's."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from store import keys
-from tests.service.serving import NOBODY, served
+from tests.service.serving import NOBODY, served, until
 from tests.service.tiny import USER
 
 KEYS = {"api_key": "scoring", "admin_api_key": "admin"}
@@ -99,3 +102,16 @@ def test_a_store_that_is_gone_is_503(stored):
             client.delete(f"/users/{USER}", headers=bearer("admin")),
         ):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_one_call_more_than_there_are_slots_is_429(stored, store_url):
+    path, free = f"/users/{USER}/behaviours", threading.Event()
+    with served(stored.bundles, store_url, max_in_flight=2) as (client, app):
+        app.state.service.user_thread.submit(free.wait, 60)
+        with ThreadPoolExecutor(2) as threads:
+            waiting = [threads.submit(client.get, path) for _ in range(2)]
+            until(lambda: app.state.service.user_slots.taken == 2)
+            refused = client.get(path)
+            free.set()
+            assert [future.result().status_code for future in waiting] == [200] * 2
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
