@@ -196,14 +196,18 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service: Service = app.state.service
         return await service.events(request)
 
-    @app.get("/users/{user_id:path}/behaviours", summary="A user's tree, newest behaviours first")
+    @app.get(
+        "/users/{user_id:path}/behaviours",
+        openapi_extra={"parameters": _LISTING},
+        summary="A user's tree, newest behaviours first",
+    )
     async def behaviours_route(user_id: str, request: Request) -> Response:
         check_key(request, settings)
         limit = request.query_params.get("limit", "100")
         if not re.fullmatch(r"-?[0-9]{1,9}", limit):
             raise InvalidRequest(f"limit: {limit!r}, a number is needed", "limit")
         service: Service = app.state.service
-        return await service.of_store(service.users.behaviours, user_id, int(limit))
+        return await service.of_store(service.users.behaviours, user_id, int(limit), request.query_params.get("after", ""))
 
     @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)")
     async def delete_route(user_id: str, request: Request) -> Response:
@@ -342,6 +346,13 @@ class _Counted:
             metrics.duration.labels(route).observe(timer.finish())
 
 
+_LISTING = [
+    {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": kind}}
+    for name, kind, text in (
+        ("limit", "integer", "Behaviours of an answer, 100 where it is absent."),
+        ("after", "string", "The `next` of an answer: goes on where that one ended."),
+    )
+]
 _SCORES = {
     "request_id": "r1", "model": "twin", "version": "20260131T120000Z", "scores": [0.031, 0.27],
     "degraded": [], "unknown_items": 0, "behaviours": 10000,
