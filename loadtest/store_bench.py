@@ -9,6 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def bench_store(results: Path = RESULTS) -> Path:
             "machine": machine(),
             "load_before": round(before, 2),
             "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
-            "server": f"{redis.info('server').get('server_name', 'redis')} {redis.info('server')['redis_version']}",
+            "server": server_name(redis.info("server")),
             "cross_features": CROSS_FEATURES,
             "bytes": [_bytes(redis, name) for name in track(USERS, "bytes", console=console)],
             "reads": [_read(redis, name) for name in track(USERS, "reads", console=console)],
@@ -76,6 +77,11 @@ def bench_store(results: Path = RESULTS) -> Path:
     (results / "store.json").write_text(json.dumps(content, indent=1) + "\n")
     (results / "store.md").write_text(_page(content))
     return results / "store.md"
+
+
+def server_name(info: Mapping[str, Any]) -> str:
+    """Server and version; a Valkey says under `redis_version` which Redis it can stand for."""
+    return f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
 
 
 def _bytes(redis: Redis, name: str) -> dict[str, Any]:

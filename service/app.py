@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,6 @@ from service.errors import (
     BodyTooLarge,
     DeadlineExceeded,
     InvalidRequest,
-    Overloaded,
     ScorerError,
     UnsupportedMedia,
 )
@@ -39,6 +39,7 @@ from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.sent_events import Events
 from service.settings import Settings
+from service.slots import Slots
 from service.table_refresh import open_refresher
 from service.users import UserTrees
 from store.connection import connect
@@ -68,38 +69,39 @@ class Service:
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users = UserTrees(self.events_redis, bundles)
-        self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")  # scores do not wait behind events
-        self.in_flight = 0
+        # of their own: scores do not wait behind events, nor events behind the listing of a long life
+        self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
+        limit = settings.max_in_flight
+        self.score_slots, self.event_slots, self.user_slots = Slots(limit, self.metrics.in_flight), Slots(limit), Slots(limit)
 
     async def score(self, request: Request) -> Response:
         """POST /score."""
         timer = StageTimer()
         timer.allow(self.settings.timeout_ms)
-        if self.in_flight >= self.settings.max_in_flight:
-            raise Overloaded(f"in flight: {self.in_flight}, limit {self.settings.max_in_flight}")
-        self.in_flight += 1
-        self.metrics.in_flight.set(self.in_flight)
-        try:
+        with self.score_slots.take():
             body = await self._read(request)
             given = request.headers.get("x-request-id", "")
             loop = asyncio.get_running_loop()
             content, request_id = await loop.run_in_executor(self.threads, self._answer, body, given, timer, request)
-        finally:
-            self.in_flight -= 1
-            self.metrics.in_flight.set(self.in_flight)
         headers = {"x-request-id": request_id, "server-timing": timer.header()}
         return Response(content, headers=headers, media_type="application/json")
 
     async def events(self, request: Request) -> Response:
         """POST /events."""
-        body = await self._read(request)
-        content = await asyncio.get_running_loop().run_in_executor(self.event_thread, self.intake.take, body)
+        timer, arrived = StageTimer(), time.time()
+        timer.allow(self.settings.events_timeout_ms)
+        with self.event_slots.take():
+            body = await self._read(request)
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self.event_thread, self._put, body, arrived, timer)
         request_id = request_id_of(request.headers.get("x-request-id", ""))
         return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
 
     async def of_store(self, call: Callable[..., bytes], *arguments: object) -> Response:
-        """A call about the store alone, beside the scores' threads."""
-        content = await asyncio.get_running_loop().run_in_executor(self.event_thread, call, *arguments)
+        """A call about the store alone, beside the threads of scores and events."""
+        with self.user_slots.take():
+            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, call, *arguments)
         return Response(content, media_type="application/json")
 
     async def _read(self, request: Request) -> bytes:
@@ -122,6 +124,11 @@ class Service:
         self._count(request, response, timer, http)
         return content, request_id
 
+    def _put(self, body: bytes, arrived: float, timer: StageTimer) -> bytes:
+        """Runs in the events' thread: events that waited there too long are refused, not written."""
+        timer.enter("request")
+        return self.intake.take(body, arrived)
+
     def _count(self, request: ScoreRequest, response: ScoreResponse, timer: StageTimer, http: Request) -> None:
         metrics = self.metrics
         http.state.model = response.model
@@ -140,6 +147,7 @@ class Service:
             self.refresher.close()
         self.threads.shutdown(wait=True)
         self.event_thread.shutdown(wait=True)
+        self.user_thread.shutdown(wait=True)
         self.redis.close()
         self.events_redis.close()
 
@@ -188,14 +196,18 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service: Service = app.state.service
         return await service.events(request)
 
-    @app.get("/users/{user_id:path}/behaviours", summary="A user's tree, newest behaviours first")
+    @app.get(
+        "/users/{user_id:path}/behaviours",
+        openapi_extra={"parameters": _LISTING},
+        summary="A user's tree, newest behaviours first",
+    )
     async def behaviours_route(user_id: str, request: Request) -> Response:
         check_key(request, settings)
         limit = request.query_params.get("limit", "100")
         if not re.fullmatch(r"-?[0-9]{1,9}", limit):
             raise InvalidRequest(f"limit: {limit!r}, a number is needed", "limit")
         service: Service = app.state.service
-        return await service.of_store(service.users.behaviours, user_id, int(limit))
+        return await service.of_store(service.users.behaviours, user_id, int(limit), request.query_params.get("after", ""))
 
     @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)")
     async def delete_route(user_id: str, request: Request) -> Response:
@@ -334,6 +346,13 @@ class _Counted:
             metrics.duration.labels(route).observe(timer.finish())
 
 
+_LISTING = [
+    {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": kind}}
+    for name, kind, text in (
+        ("limit", "integer", "Behaviours of an answer, 100 where it is absent."),
+        ("after", "string", "The `next` of an answer: goes on where that one ended."),
+    )
+]
 _SCORES = {
     "request_id": "r1", "model": "twin", "version": "20260131T120000Z", "scores": [0.031, 0.27],
     "degraded": [], "unknown_items": 0, "behaviours": 10000,
@@ -350,7 +369,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 _EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "All are stored", "content": {"application/json": {"example": {"accepted": 2, "duplicates": 0}}}},
-    **{status: _RESPONSES[status] for status in (400, 401, 413, 415, 504)},
+    **{status: _RESPONSES[status] for status in (400, 401, 413, 415, 429)},
     422: {"description": "an event is invalid; nothing was written", "content": {PROBLEM: {}}},
     503: {"description": "the store did not acknowledge; send the call again", "content": {PROBLEM: {}}},
+    504: {"description": "deadline exceeded; nothing was written", "content": {PROBLEM: {}}},
 }

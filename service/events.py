@@ -1,7 +1,6 @@
 """POST /events: bytes -> events -> trees. An event acknowledged is in the next score of every scorer."""
 
 import logging
-import time
 
 import orjson
 from redis import Redis
@@ -23,15 +22,14 @@ class EventIntake:
     def __init__(self, redis: Redis, bundles: Bundles, caps: Caps, max_events: int, metrics: EventMetrics) -> None:
         self._redis, self._bundles, self._caps, self._max_events, self._metrics = redis, bundles, caps, max_events, metrics
 
-    def take(self, body: bytes) -> bytes:
-        """Check all of a call, then write it; the answer's bytes.
+    def take(self, body: bytes, arrived: float) -> bytes:
+        """Check all of a call that arrived then (Unix seconds) and write it; the answer's bytes.
 
         Raises:
             InvalidJson, InvalidRequest: nothing was written; the text names the event.
             NoModel: the schema is a bundle's, and none is loaded.
             EventsNotStored: the store did not acknowledge; the same call can be sent again.
         """
-        arrived = time.time()
         if not self._bundles.all:
             raise NoModel("events: no bundle is loaded, and the schema comes with one")
         manifest = self._bundles.all[0].bundle.manifest

@@ -136,7 +136,7 @@ class Metrics:
             "ctr_tail_behaviours", "Behaviours after a user's snapshot.",
             buckets=(0, 8, 16, 32, 64, 100, 1e3, 1e4, 1e5), registry=to,
         )  # fmt: skip
-        self.in_flight = Gauge("ctr_inflight_requests", "Requests working or waiting.", registry=to)
+        self.in_flight = Gauge("ctr_inflight_requests", "Requests of /score working or waiting.", registry=to)
         self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
         self.table_age = Gauge("ctr_table_age_seconds", "Since the item tables in use were published.", ["model"], registry=to)

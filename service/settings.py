@@ -38,14 +38,16 @@ class Settings(BaseModel):
     table_max_age_s: float = Field(0, ge=0, description="Older item tables are table_stale in degraded; 0 = never.")
     request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")
-    max_in_flight: int = Field(64, ge=1, description="Requests working or waiting; one more is answered 429.")
+    max_in_flight: int = Field(
+        64, ge=1, description="Calls working or waiting, of /score, /events and /users each; one more is answered 429."
+    )  # fmt: skip
     timeout_ms: float = Field(250, gt=0, description="Longest time for a request; its own timeout_ms can shorten it.")
     max_candidates: int = Field(1000, ge=1, description="Longest item_ids of a request.")
     max_events: int = Field(1000, ge=1, description="Most events of a call of /events.")
     tree_cap_per_category: int = Field(0, ge=0, description="Behaviours kept of a user in a category; 0 = all, or 100 up.")
     tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
     user_ttl_s: int = Field(0, ge=0, le=MAX_TTL_S, description="How long a user without events is kept; 0 = for ever.")
-    events_timeout_ms: float = Field(1000, gt=0, description="Longest wait for the store to acknowledge events.")
+    events_timeout_ms: float = Field(1000, gt=0, description="Longest wait of events for their turn, and for the store's reply.")
     events_url: str = Field(
         "", pattern=r"^$|^(rediss?|unix|kafka)://",
         description="Where the stream is: kafka://host:port, or a Redis by URL; empty = in the store.",

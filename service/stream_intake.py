@@ -48,7 +48,7 @@ class StreamIntake:
     def take(self, messages: Sequence[Message]) -> list[DeadLetter]:
         """Write the messages' events, all together; those messages that are no events, or that a tree refuses.
 
-        Cost: that of `EventWriter.write`; a tree that refuses costs a few writes more.
+        Cost: that of `EventWriter.write`.
 
         Raises:
             StoreNotLoaded, redis.exceptions.RedisError: not acknowledged; the same messages can be given again.
@@ -94,19 +94,13 @@ class StreamIntake:
 
 
 def _write(writer: EventWriter, events: Sequence[Event], refused: dict[str, str]) -> Written:
-    """Write all that the trees take; `refused` gets the users whose tree does not, found by halving the users."""
-    try:
-        return writer.write(events)
-    except ResponseError as error:
-        if not (isinstance(error, UnreadableTree) or str(error).startswith("WRONGTYPE")):
-            raise
-        users = list(dict.fromkeys(event.user_id for event in events))
-        if len(users) == 1:
-            refused[users[0]] = str(error)
-            return Written(0, 0, 0)
-    half = set(users[: len(users) // 2])
-    halves = [event for event in events if event.user_id in half], [event for event in events if event.user_id not in half]
-    return _sum([_write(writer, part, refused) for part in halves])
+    """Write all that the trees take; `refused` gets the users whose tree does not."""
+    written, faults = writer.write_each(events)
+    for user_id, fault in faults.items():
+        if not (isinstance(fault, UnreadableTree) or (isinstance(fault, ResponseError) and str(fault).startswith("WRONGTYPE"))):
+            raise fault  # the store's, not the tree's: all come again
+        refused[user_id] = str(fault)
+    return written
 
 
 def _sum(parts: Sequence[Written]) -> Written:

@@ -83,6 +83,19 @@ class Appender:
             UnreadableTree: a leaf is damaged or of another version; other users' behaviours may have been written.
             redis.exceptions.RedisError: the store did not acknowledge.
         """
+        new = []
+        for one in self.append_each(arrived):
+            if isinstance(one, Exception):
+                raise one
+            new.append(one)
+        return new
+
+    def append_each(self, arrived: Sequence[Arrived]) -> list[bool | Exception]:
+        """The same, with the fault of a user in the place of each of their behaviours: nothing of that user's was written.
+
+        Raises:
+            redis.exceptions.RedisError: the store could not be reached.
+        """
         of_user: dict[str, list[int]] = defaultdict(list)
         for i, one in enumerate(arrived):
             of_user[one.user_id].append(i)
@@ -100,21 +113,20 @@ class Appender:
             if caps.ttl_s:  # a key that need not exist would hold the call up while a slot is moved
                 own.append(keys.states(self._data, user_id))
             calls.append(Call(own, arguments))
-        new, due = [False] * len(arrived), []
-        faults: list[Exception] = []
+        new: list[bool | Exception] = [False] * len(arrived)
+        due = []
         for (user_id, places), reply in zip(
             of_user.items(), SCRIPT.run_all(self._redis, calls, raise_on_error=False), strict=True
         ):
             if isinstance(reply, ResponseError) and "BADRECORD" in str(reply):
-                faults.append(UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable"))
-            elif isinstance(reply, Exception):
-                faults.append(reply)
+                reply = UnreadableTree(f"user {user_id}: field {str(reply).split()[-1]} of the tree is not readable")
+            if isinstance(reply, Exception):
+                for i in places:
+                    new[i] = reply
             else:
                 *put, states_due = reply
                 due += [user_id] * states_due
                 for i, one in zip(places, put, strict=True):
                     new[i] = bool(one)
         name_due(self._redis, self._data, due)
-        if faults:
-            raise faults[0]
         return new

@@ -61,21 +61,36 @@ class EventWriter:
             StoreNotLoaded: before anything is written.
             store.append.UnreadableTree, redis.exceptions.RedisError: not acknowledged; some may have been written.
         """
+        written, faults = self.write_each(events)
+        for fault in faults.values():
+            raise fault
+        return written
+
+    def write_each(self, events: Sequence[Event]) -> tuple[Written, dict[str, Exception]]:
+        """The same user by user: what became of the events that were taken, and the fault of each user whose were not.
+
+        Raises:
+            StoreNotLoaded: before anything is written; redis.exceptions.RedisError: the store could not be reached.
+        """
         self.check()
         given = [event.category or NO_CATEGORY for event in events]
         row, category = self._registry.register([event.item_id for event in events], given)
         cross = self._buckets(events)
-        new = self._appender.append(
+        new = self._appender.append_each(
             [
                 Arrived(event.user_id, int(row[i]), int(category[i]), event.ts, cross[i].tobytes())
                 for i, event in enumerate(events)
             ]
         )
         other = sum(
-            event.category is not None and named != stored
-            for event, named, stored in zip(events, self._rows_of(given), category.tolist(), strict=True)
+            event.category is not None and named != stored and not isinstance(one, Exception)
+            for event, named, stored, one in zip(events, self._rows_of(given), category.tolist(), new, strict=True)
         )
-        return Written(sum(new), len(new) - sum(new), other)
+        faults: dict[str, Exception] = {}
+        for event, one in zip(events, new, strict=True):
+            if isinstance(one, Exception):
+                faults.setdefault(event.user_id, one)
+        return Written(new.count(True), new.count(False), other), faults
 
     def check(self) -> None:
         """Whether the store still means what this writer means.

@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from loadtest import made_up as made_up_users
 from loadtest import store_bench
 from loadtest.made_up import USERS, made_up
-from loadtest.store_bench import bench_store
+from loadtest.store_bench import bench_store, server_name
 
 
 def test_a_made_up_user_has_the_stated_size_and_every_category():
@@ -16,6 +17,17 @@ def test_a_made_up_user_has_the_stated_size_and_every_category():
     assert len(np.unique(life.category)) == 90
     assert 0 < int(life.ts.min()) <= int(life.ts.max()) < 2**32
     assert (np.diff(life.ts) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("info", "named"),
+    [
+        ({"server_name": "valkey", "redis_version": "7.2.4", "valkey_version": "9.1.2"}, "valkey 9.1.2"),
+        ({"redis_version": "7.0.15"}, "redis 7.0.15"),
+    ],
+)
+def test_a_server_is_named_by_its_own_version(info, named):
+    assert server_name(info) == named
 
 
 def test_all_tables_are_written(tmp_path, monkeypatch):
@@ -32,6 +44,7 @@ def test_all_tables_are_written(tmp_path, monkeypatch):
     assert [row["model"] for row in content["states"]] == ["mimn", "sdim", "twin_v2"] * len(USERS)
     assert [row["behaviours"] for row in content["loads"]] == [4_800, 4_800, 5_000, 5_000]
     assert {"machine", "commit", "server", "load_before"} <= set(content)
+    assert content["server"].startswith("valkey ")
     assert all(f"## {title}" in page for title in ("Bytes a behaviour", "Reads", "Appends", "Load", "States", "Freshness"))
     assert "| stream | 3.5 | 7 |" in page
     assert "| median | 400 | 90 |" in page

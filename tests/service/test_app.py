@@ -464,7 +464,7 @@ def test_one_request_more_than_there_are_slots_is_429_at_once(shared_tiny, store
     with served(shared_tiny.bundles, store_url, model="din", max_in_flight=3, request_threads=1) as (client, app):
         with ThreadPoolExecutor(3) as threads:
             taken = [threads.submit(client.post, "/score", json=asked()) for _ in range(3)]
-            until(lambda: app.state.service.in_flight == 3)
+            until(lambda: app.state.service.score_slots.taken == 3)
             refused = [client.post("/score", json=asked()) for _ in range(5)]
             free.set()
             assert [future.result().status_code for future in taken] == [200] * 3
@@ -488,7 +488,7 @@ def test_a_refused_request_gives_its_slot_back(shared_tiny, store_url, request_,
     with served(shared_tiny.bundles, store_url, model="din", max_in_flight=1) as (client, app):
         for _ in range(3):
             assert client.post("/score", headers=JSON, **request_).status_code == status
-        assert app.state.service.in_flight == 0
+        assert app.state.service.score_slots.taken == 0
 
 
 def test_a_body_that_never_comes_gives_its_slot_back_at_the_deadline(shared_tiny, store_url):
@@ -497,8 +497,8 @@ def test_a_body_that_never_comes_gives_its_slot_back_at_the_deadline(shared_tiny
         socket.create_connection((client.base_url.host, client.base_url.port)) as caller,
     ):
         caller.sendall(b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
-        until(lambda: app.state.service.in_flight == 1)
-        until(lambda: app.state.service.in_flight == 0, limit_s=3)
+        until(lambda: app.state.service.score_slots.taken == 1)
+        until(lambda: app.state.service.score_slots.taken == 0, limit_s=3)
 
 
 def test_a_bug_is_a_500_that_tells_the_caller_nothing(shared_tiny, store_url, monkeypatch, caplog):
@@ -513,7 +513,7 @@ def test_a_bug_is_a_500_that_tells_the_caller_nothing(shared_tiny, store_url, mo
         assert "Traceback" not in response.text
         assert content["title"] == "internal error"
         assert response.headers["x-request-id"] == "r9"
-        assert app.state.service.in_flight == 0
+        assert app.state.service.score_slots.taken == 0
     assert "an inner secret" in caplog.text
 
 

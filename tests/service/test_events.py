@@ -1,12 +1,15 @@
 """POST /events over HTTP: acknowledged is in the next score, bad calls write nothing, a store that is gone is a 503."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from store import keys
 from store.behaviour_tree import BehaviourTree
-from tests.service.serving import NOBODY, served
+from tests.service.serving import NOBODY, served, until
 from tests.service.tiny import ITEMS, USER
 from tests.store.events import events_of
 
@@ -171,3 +174,73 @@ def test_a_user_without_events_expires_where_the_setting_says_so(stored, store_u
         assert send(client, NEW).status_code == 202
     assert 990 < redis.ttl(keys.tree(stored.data, "u2")) <= 1000
     assert redis.ttl(keys.tree(stored.data, USER)) == -1  # no event since
+
+
+# overload
+
+
+@contextmanager
+def held(thread):
+    """A thread of the scorer that does nothing else until the block ends."""
+    free = threading.Event()
+    thread.submit(free.wait, 60)
+    try:
+        yield
+    finally:
+        free.set()
+
+
+def test_one_call_more_than_there_are_slots_is_429_at_once_and_not_written(stored, store_url, life):
+    with served(stored.bundles, store_url, model="din", max_in_flight=3, events_timeout_ms=60_000) as (client, app):
+        with ThreadPoolExecutor(3) as threads, held(app.state.service.event_thread):
+            waiting = [threads.submit(send, client, NEW | {"ts": ts}) for ts in range(3)]
+            until(lambda: app.state.service.event_slots.taken == 3)
+            refused = [send(client, NEW | {"ts": 100 + i}) for i in range(5)]
+            assert client.post("/score", json={"user_id": USER, "item_ids": ["i1"]}).status_code == 200
+        assert [future.result().status_code for future in waiting] == [202] * 3
+        for answer in refused:
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+            assert answer.json()["detail"] == "in flight: 3, limit 3"
+        assert 'ctr_rejected_total{reason="no_free_slot"} 5.0' in client.get("/metrics").text
+        assert send(client, NEW | {"ts": 3}).status_code == 202
+    assert [event[2] for event in life("u2")] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("event", "status"), [(NEW | {"ts": -1}, 422), (NEW, 503)])
+def test_a_refused_call_gives_its_slot_back(stored, event, status):
+    with served(stored.bundles, NOBODY, model="din", max_in_flight=1) as (client, app):
+        assert [send(client, event).status_code for _ in range(3)] == [status] * 3
+        assert app.state.service.event_slots.taken == 0
+
+
+def test_a_call_that_waited_past_its_deadline_is_504_and_not_written(stored, store_url, life):
+    with served(stored.bundles, store_url, model="din", events_timeout_ms=200) as (client, app):
+        with ThreadPoolExecutor(1) as threads, held(app.state.service.event_thread):
+            late = threads.submit(send, client, NEW)
+            time.sleep(0.3)
+        answer = late.result()
+        assert (answer.status_code, answer.json()["field"]) == (504, "queue")
+        assert "limit 200 ms" in answer.json()["detail"]
+        assert send(client, NEW | {"ts": 7}).status_code == 202
+    assert [event[2] for event in life("u2")] == [7]
+
+
+def test_a_long_listing_does_not_hold_events_up(stored, store_url):
+    with served(stored.bundles, store_url, model="din") as (client, app), ThreadPoolExecutor(1) as threads:
+        with held(app.state.service.user_thread):
+            listing = threads.submit(client.get, f"/users/{USER}/behaviours")
+            until(lambda: app.state.service.user_slots.taken == 1)
+            assert send(client, NEW).status_code == 202
+            assert not listing.done()
+        assert listing.result().status_code == 200
+
+
+def test_freshness_counts_from_the_arrival_of_the_call(stored, store_url):
+    with served(stored.bundles, store_url, model="din") as (client, app), ThreadPoolExecutor(1) as threads:
+        with held(app.state.service.event_thread):
+            waiting = threads.submit(send, client, NEW)
+            time.sleep(0.3)
+        assert waiting.result().status_code == 202
+        lines = client.get("/metrics").text.splitlines()
+    (total,) = [float(line.split()[1]) for line in lines if line.startswith("ctr_event_freshness_seconds_sum")]
+    assert 0.25 < total < 30

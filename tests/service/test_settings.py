@@ -7,7 +7,7 @@ from pydantic import SecretStr, ValidationError
 
 from service.__main__ import main
 from service.settings import LOOPBACK, Settings, read_settings
-from tests.service.readme import table
+from tests.service.readme import README, table
 
 # names that other programs rely on, with their defaults
 FIXED = {
@@ -55,6 +55,14 @@ def test_an_unknown_variable_is_refused_with_the_known_ones(environment):
     environment(CTR_PROT="9000")
     with pytest.raises(ValueError, match=r"CTR_PROT; known are .*CTR_HOST.*CTR_PORT"):
         read_settings()
+
+
+@pytest.mark.parametrize("name", ["CTR_WORKERS", "CTR_DRAIN_MS"])
+def test_a_name_that_is_kept_for_later_is_refused_and_the_readme_says_so(environment, name):
+    environment(**{name: "2"})
+    with pytest.raises(ValueError, match=name):
+        read_settings()
+    assert f"`{name}`" in README.read_text()
 
 
 def test_variables_of_others_are_not_looked_at(environment):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as StoreGone
+from redis.exceptions import ResponseError
 
 from service import stream_intake
 from service.metrics import ConsumerMetrics
@@ -15,7 +16,7 @@ from store import keys
 from store.append import Caps
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect
-from store.events import EventWriter, StoreNotLoaded
+from store.events import EventWriter, StoreNotLoaded, Written
 from store.schema import CrossFeature, Schema
 from tests.service.tiny import ITEMS
 from tests.store.events import events_of
@@ -54,8 +55,8 @@ def test_messages_of_one_event_and_of_several_are_in_the_trees(intake, life):
 
 
 def test_messages_are_written_together(intake, redis, monkeypatch):
-    writes, write = [], EventWriter.write
-    monkeypatch.setattr(EventWriter, "write", lambda self, events: writes.append(len(events)) or write(self, events))
+    writes, write = [], EventWriter.write_each
+    monkeypatch.setattr(EventWriter, "write_each", lambda self, events: writes.append(len(events)) or write(self, events))
     intake.take([message(NEW | {"ts": ts}) for ts in range(40)])
     assert writes == [40]
     monkeypatch.setattr(stream_intake, "A_WRITE", 15)
@@ -98,6 +99,15 @@ def test_a_tree_that_takes_nothing_costs_its_own_messages_only(intake, life, red
     assert all(life(f"v{i}") == [(4, 3, 500, 2)] for i in range(10))
     assert redis.hgetall(keys.tree(tiny.data, "damaged")) == {b"3": b"garbage"}
     assert counted(metrics, "ctr_event_freshness_seconds_count") == 9
+    assert counted(metrics, "ctr_events_total", result="accepted") == 10
+    assert not counted(metrics, "ctr_events_total", result="duplicate")
+
+
+def test_a_fault_that_is_not_the_trees_is_raised(intake, monkeypatch):
+    full = ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+    monkeypatch.setattr(EventWriter, "write_each", lambda self, events: (Written(0, 0, 0), {"u2": full}))
+    with pytest.raises(ResponseError, match="OOM"):
+        intake.take([message(NEW)])
 
 
 def test_a_store_that_is_gone_is_raised_and_nothing_is_handed_back(tiny, metrics):

@@ -1,10 +1,14 @@
 """What the store holds of one user, over HTTP: read with the scoring key, removed with the admin's."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from store import keys
-from tests.service.serving import NOBODY, served
-from tests.service.tiny import USER
+from store.behaviour_tree import BehaviourTree
+from tests.service.serving import NOBODY, served, until
+from tests.service.tiny import HISTORY, USER
 
 KEYS = {"api_key": "scoring", "admin_api_key": "admin"}
 
@@ -38,6 +42,41 @@ def test_behaviours_come_newest_first_with_names_and_buckets(client):
 def test_a_limit_keeps_the_newest(client):
     body = client.get(f"/users/{USER}/behaviours?limit=2", headers=bearer("scoring")).json()
     assert ([one["ts"] for one in body["behaviours"]], body["total"]) == ([400, 300], 4)
+
+
+def pages(client, path, limit):
+    """Every page of a listing, by the cursor that the one before gave."""
+    answer = client.get(f"{path}?limit={limit}", headers=bearer("scoring")).json()
+    yield answer
+    while answer["next"] is not None:
+        answer = client.get(f"{path}?limit={limit}&after={answer['next']}", headers=bearer("scoring")).json()
+        yield answer
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
+def test_pages_one_after_another_are_the_whole_listing(client, redis, stored, limit):
+    events = [(item, ts, 1) for ts in (100, 200) for item in ("i1", "i3", "i4", "i5")]  # some share a second
+    BehaviourTree(redis, stored.data, 1).write("p", stored.history(events))
+    whole = client.get("/users/p/behaviours", headers=bearer("scoring")).json()
+    assert (len(whole["behaviours"]), whole["next"]) == (8, None)
+    found = list(pages(client, "/users/p/behaviours", limit))
+    assert [one for page in found for one in page["behaviours"]] == whole["behaviours"]
+    assert [len(page["behaviours"]) for page in found] == [limit] * (8 // limit) + [8 % limit] * (8 % limit > 0)
+    assert {page["total"] for page in found} == {8}
+
+
+def test_a_cursor_stays_where_it_is_while_events_arrive(client, redis, stored):
+    first = client.get(f"/users/{USER}/behaviours?limit=2", headers=bearer("scoring")).json()
+    tree = BehaviourTree(redis, stored.data, 1)
+    tree.write(USER, stored.history((("i4", 50, 1), *HISTORY[:2], *HISTORY[3:], ("i6", 500, 1))))  # the last one shown is gone
+    after = client.get(f"/users/{USER}/behaviours?after={first['next']}", headers=bearer("scoring")).json()
+    assert [one["ts"] for one in after["behaviours"]] == [200, 100, 50]
+
+
+@pytest.mark.parametrize("after", ["x", "5", "-5-2", "5-", "5-2-1", "5-2%0A", "9" * 20 + "-1", "1-" + "9" * 20])
+def test_a_cursor_that_no_answer_gave_is_refused(client, after):
+    answer = client.get(f"/users/{USER}/behaviours?after={after}", headers=bearer("scoring"))
+    assert (answer.status_code, answer.json()["field"]) == (422, "after")
 
 
 @pytest.mark.parametrize(("limit", "why"), [("0", "limit: 0, limit 1"), ("10001", "limit: 10001, limit 10000")])
@@ -99,3 +138,21 @@ def test_a_store_that_is_gone_is_503(stored):
             client.delete(f"/users/{USER}", headers=bearer("admin")),
         ):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_one_call_more_than_there_are_slots_is_429(stored, store_url):
+    path, free = f"/users/{USER}/behaviours", threading.Event()
+    with served(stored.bundles, store_url, max_in_flight=2) as (client, app):
+        app.state.service.user_thread.submit(free.wait, 60)
+        with ThreadPoolExecutor(2) as threads:
+            waiting = [threads.submit(client.get, path) for _ in range(2)]
+            until(lambda: app.state.service.user_slots.taken == 2)
+            refused = client.get(path)
+            free.set()
+            assert [future.result().status_code for future in waiting] == [200] * 2
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+
+
+def test_the_api_describes_limit_and_cursor(client):
+    parameters = client.get("/openapi.json").json()["paths"]["/users/{user_id}/behaviours"]["get"]["parameters"]
+    assert {parameter["name"] for parameter in parameters} == {"user_id", "limit", "after"}

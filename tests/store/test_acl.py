@@ -8,16 +8,22 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from service.behaviours import reason
 from service.keeper import Keeper
+from service.metrics import StageTimer
+from service.pipeline import score
+from service.request import ScoreRequest
 from store import keys
 from store.append import Appender, Arrived, Caps
 from store.behaviour_tree import BehaviourTree
+from store.bundle import Bundle
 from store.connection import connect
 from store.load import store_schema
 from store.registry import Registry, StoredRegistry, stored_versions
 from store.schema import Schema
 from store.states import PUT, put_snapshot
 from tests.service.consuming import consumer_process
+from tests.service.published import counted, published, reading, refreshed
 from tests.service.serving import until
+from tests.service.tiny import HISTORY, ITEMS, USER, Tiny
 from tests.store.cluster import Cluster
 from tests.store.events import behaviours_of
 from tests.store.servers import KINDS, NO_REDIS, Server
@@ -131,6 +137,35 @@ def test_other_data_sets_are_refused(client_of, user):
 def test_a_script_may_do_no_more_than_its_user(client_of):
     with pytest.raises(Exception, match=r"can't run|permission"):
         client_of("scorer").eval("return redis.call('DEL', KEYS[1])", 1, f"{DATA}:tree:{{u1}}")
+
+
+@pytest.fixture
+def installed(client_of, url_of, tmp_path):
+    """A tiny installation as the example's data set, with a user; the store holds it, and no tables yet."""
+    client_of("operator").flushall()
+    installed = Tiny.at(tmp_path, DATA)
+    bundle = Bundle(installed.add("eta"))
+    installed.fill(url_of("loader"))
+    return installed, bundle
+
+
+@pytest.mark.parametrize("user", ["scorer", "admin", "keeper"])
+def test_tables_that_the_loader_publishes_are_read(installed, url_of, user):
+    tiny, bundle = installed
+    published(url_of("loader"), bundle)
+    again = published(url_of("loader"), refreshed(tiny, "eta", "20260201T120000Z", seed=1))  # and retires the first
+    with reading(tiny.bundles, url_of(user)) as (scorer, _, metrics):
+        assert scorer.bundles.get("eta").tables.version == again.published.version
+        request = ScoreRequest.model_validate({"user_id": USER, "item_ids": list(ITEMS), "explain": 1})
+        answer = score(request, scorer, StageTimer())
+        assert (answer.degraded, answer.behaviours) == ([], len(HISTORY))
+        assert counted(metrics, "ctr_table_refresh_total", result="ok") == 1
+
+
+@pytest.mark.parametrize("user", ["scorer", "admin", "keeper", "consumer"])
+def test_only_the_loader_publishes(installed, url_of, user):
+    with pytest.raises(NoPermissionError):
+        published(url_of(user), installed[1])
 
 
 @pytest.mark.parametrize(("user", "password"), [("scorer", "wrong"), ("nobody", "x"), ("default", "x")])

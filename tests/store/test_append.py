@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
 
 from store import keys
 from store.append import Appender, Arrived, Caps, UnreadableTree
@@ -230,6 +231,17 @@ def test_a_key_of_another_type_is_an_error_of_the_store(appender, redis, data_na
     redis.set(keys.tree(data_name, USER), "text")
     with pytest.raises(Exception, match="WRONGTYPE"):
         appender.append([arrived(12, 100)])
+
+
+def test_the_fault_of_a_user_stands_in_the_place_of_their_behaviours(appender, tree, redis, data_name):
+    redis.set(keys.tree(data_name, "foreign"), "text")
+    redis.hset(keys.tree(data_name, "damaged"), "4", b"garbage")
+    events = [arrived(12, 100, user=user) for user in ("a", "foreign", "a", "damaged", "b", "foreign")]
+    each = [type(one) if isinstance(one, Exception) else one for one in appender.append_each(events)]
+    assert each == [True, ResponseError, False, UnreadableTree, True, ResponseError]
+    assert [len(tree.read_life(user).behaviours) for user in ("a", "b")] == [1, 1]
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        appender.append(events)
 
 
 def test_eight_writers_at_once_leave_every_behaviour_once(redis, data_name, tree):

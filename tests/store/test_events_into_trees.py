@@ -1,6 +1,7 @@
 """Events of the outside: items get rows, features buckets, and a call can be sent again."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from store import keys
 from store.append import DEFAULT_CAPS
@@ -58,6 +59,19 @@ def test_another_category_of_a_known_item_is_counted_and_the_registrys_is_used(w
     assert writer.write(events) == Written(3, 0, 2)
     assert [event[1] for event in life()[1:]] == [3, 2, 4]
     assert redis.hget(keys.categories(data_name), "odd") is None
+
+
+def test_a_tree_that_refuses_costs_its_own_user_only(writer, life, redis, data_name):
+    redis.set(keys.tree(data_name, "foreign"), "no hash")
+    events = [Event("foreign", "i2", ts, category="milk") for ts in range(2)]
+    events[1:1] = [Event(f"v{i}", "i3", 200, category="tea") for i in range(20)] + [Event("v0", "i3", 200)]
+    written, faults = writer.write_each(events)
+    assert written == Written(20, 1, 20)  # of those that were taken
+    assert list(faults) == ["foreign"]
+    assert "WRONGTYPE" in str(faults["foreign"])
+    assert all(life(f"v{i}") for i in range(20))
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        writer.write(events)
 
 
 @pytest.mark.parametrize("field", ["registry_id", "schema_version"])
