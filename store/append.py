@@ -10,7 +10,7 @@ in. A user may exceed the cap by a 64th of it, then the oldest of all leaves go 
 leaves is paid once in many events.
 
 States of users (`store/states.py`) follow behind: a user who is due, after a late behaviour or at every 32nd,
-is named in a stream that their keeper reads. A name that is lost costs time, never a wrong score.
+is named in a stream that their keeper reads. A name that is lost costs time.
 """
 
 from collections import defaultdict

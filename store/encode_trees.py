@@ -50,7 +50,7 @@ class Lives:
     def capped(self, caps: Caps) -> "Lives":
         """The newest of each category and then of each user, no more than the caps; they are in order.
 
-        Exactly so many, where an append lets a user have a 64th more and drops whole seconds: what a load in batches
+        Exactly so many, where an append lets a user have a 64th more: what a load in batches
         leaves must not depend on the batches.
         """
         lives = self

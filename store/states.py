@@ -2,7 +2,7 @@
 
 A read costs one round trip, whatever the length of the life, as long as the newest list reaches back to
 the snapshot. Otherwise, or where the snapshot no longer agrees with the tree, the whole life is read: a
-snapshot that is late, lost or wrong costs time, and no score is wrong for it.
+snapshot that is late, lost or wrong costs time: what is scored is what the tree holds.
 
 A snapshot is put beside a tree only while the tree's arrivals clock is what it was when the tree was
 read, so that none outlives its user, and none hides a behaviour. Snapshots made with other parameters, of
