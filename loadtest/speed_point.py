@@ -1,0 +1,102 @@
+"""One point of a speed measurement: a rate offered to a running scorer, and what came of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from loadtest.bench_setup import Serving
+from loadtest.open_loop import Job, offer_apart
+from loadtest.scorer_client import ScorerClient
+from loadtest.service_process import cpu_s, service_process
+from service.metrics import STAGES
+
+LOG = Path("runs/bench/scorer.log")
+
+
+@dataclass(frozen=True)
+class RunningScorer:
+    """A scorer in a process of its own."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a point is: `most` requests or `seconds`, whichever comes first, after a warm-up."""
+
+    seconds: float = 60
+    most: int = 2_000
+    warm_up_s: float = 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one rate. Times in ms; `errors` are in the percentiles, slower than any limit."""
+
+    n: int
+    errors: int
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float  # of the scorer's process, per request
+    stages: dict[str, float]  # mean of each, in order: they sum to `total_ms`
+    stage_medians: dict[str, float]
+    total_ms: float  # the server's own, mean
+    unaccounted_ms: float  # largest difference of an answer's total and the sum of its stages
+    generator_cpu: float  # cores
+    late_p99_ms: float  # the generator's own part: from intended to real sending
+
+
+@contextmanager
+def running_scorer(serving: Serving, bundles: Path, redis_url: str) -> Iterator[RunningScorer]:
+    """A scorer of some bundles over a running store."""
+    settings = {"CTR_BUNDLES": str(bundles), "CTR_REDIS_URL": redis_url, **serving.settings}
+    with service_process("", "/v2/health/ready", LOG, **settings) as (process, port):
+        yield RunningScorer(process.pid, port)
+
+
+def check(scorer: RunningScorer, body: bytes) -> int:
+    """Ask once; how many behaviours the scorer says it searched.
+
+    Raises:
+        ValueError: the answer is degraded or lacks a score, so that a measurement would be of something else.
+    """
+    request = orjson.loads(body)
+    answer, _ = ScorerClient(f"http://127.0.0.1:{scorer.port}").score({**request, "timeout_ms": 10_000})
+    if answer["degraded"] or len(answer["scores"]) != len(request["item_ids"]):
+        raise ValueError(f"{request['model']}, user {request['user_id']}: degraded {answer['degraded']}, see {LOG}")
+    return int(answer["behaviours"])
+
+
+def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, length: Length) -> Point:
+    """Warm up, then offer requests at a constant rate."""
+    count = max(int(min(length.seconds * per_s, length.most)), 1)
+    warm = Job(scorer.port, requests, per_s, max(int(length.warm_up_s * per_s), 1))
+    offer_apart(warm)
+    before = cpu_s(scorer.pid)
+    outcome = offer_apart(Job(scorer.port, requests, per_s, count))
+    used = cpu_s(scorer.pid) - before
+    times = stage_times(outcome.timing)
+    p50, p99 = np.percentile(outcome.latency_ms, (50, 99), method="higher")
+    means, medians = (dict(zip(STAGES, of(times[:, :-1], axis=0).round(4).tolist(), strict=True)) for of in (np.mean, np.median))
+    return Point(
+        n=count, errors=int(outcome.wrong.sum()), p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3),
+        cpu_ms=round(used * 1000 / count, 3), stages=means, stage_medians=medians,
+        total_ms=round(float(times[:, -1].mean()), 4),
+        unaccounted_ms=round(float(np.abs(times[:, :-1].sum(axis=1) - times[:, -1]).max()), 4),
+        generator_cpu=round(outcome.cpu_s * per_s / count, 3),
+        late_p99_ms=round(float(np.nanpercentile(outcome.late_ms, 99)), 3),
+    )  # fmt: skip
+
+
+def stage_times(headers: Sequence[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """Milliseconds [answers, 6 stages and the total] of the Server-Timing headers that are there; one row of NaN if none is."""
+    rows = []
+    for header in filter(None, headers):
+        parts = dict(part.split(";dur=") for part in header.split(", "))
+        rows.append([float(parts[name]) for name in (*STAGES, "total")])
+    return np.array(rows or [[np.nan] * (len(STAGES) + 1)])
