@@ -29,7 +29,6 @@ from loadtest.bench_world import CROSS, DATA, SEED, BenchWorld
 from service.bundles import Bundles
 from service.keeper import ModelStates
 from service.metrics import Metrics
-from store import keys
 from store.append import Appender, Arrived
 from store.behaviour_tree import BehaviourTree
 from store.bundle import MANIFEST, versions
@@ -39,6 +38,7 @@ from store.registry import StoredRegistry
 TAIL = 16  # behaviours after a user's snapshot: what a keeper leaves, on average
 SHORT = 64  # lives up to it have no snapshot
 MADE_BY = "made_by.json"
+FILLED = f"{DATA}:filled"  # users that are whole, each with the ids of its snapshots
 OURS = ("loadtest/bench_world.py", "loadtest/bench_setup.py")
 
 console = Console(stderr=True)
@@ -94,17 +94,19 @@ def fill_store(world: BenchWorld, redis: Redis, lives: Mapping[int, int], keepin
     users = [(length, user) for length, number in lives.items() for user in range(number)]
     for length, user in track(users, "users", console=console):
         name = user_id(length, user)
-        wanted = [model.snapshot_id for model in models] if length > SHORT else []
-        if redis.exists(keys.tree(DATA, name)) and all(redis.hexists(keys.states(DATA, name), one) for one in wanted):
+        kept = models if length > SHORT else []
+        entry = " ".join([name, *(model.snapshot_id for model in kept)])
+        if redis.sismember(FILLED, entry):
             continue
         life = world.life(user, length)
-        before = len(life) - (TAIL if wanted else 0)
+        before = len(life) - (TAIL if kept else 0)
         tree.write(name, life.select(slice(0, before)))
-        for model in models if wanted else ():
+        for model in kept:
             model.keep(name, int(time.time()))
         tail = life.select(slice(before, None))
         columns = zip(tail.row.tolist(), tail.category.tolist(), tail.ts.tolist(), tail.cross, strict=True)
         appender.append([Arrived(name, row, category, ts, cross.tobytes()) for row, category, ts, cross in columns])
+        redis.sadd(FILLED, entry)
 
 
 def models_keeping(bundles: Path, redis: Redis) -> list[ModelStates]:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.data.dataset import ITEMS_FILE, Dataset, ItemFeatures
 from export.data.requests import Requests
@@ -30,10 +32,10 @@ class Sizes:
     zipf: float = 1.0  # exponent, of categories and of items within one
 
 
-def shares(number: int, exponent: float) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def shares(number: int, exponent: float) -> NDArray[np.float64]:
     """Zipf's law: float64 [number], summing to 1."""
-    share = np.arange(1, number + 1) ** -exponent
-    return share / share.sum()
+    share = np.power(np.arange(1.0, number + 1), -exponent)
+    return np.asarray(share / share.sum(), np.float64)
 
 
 class BenchWorld:
@@ -60,7 +62,7 @@ class BenchWorld:
     def items(self) -> ItemFeatures:
         """Features of all items: the item, its category and six inherent ones."""
         random, rows = np.random.default_rng(SEED + 1), self.registry.item_rows
-        columns = [np.arange(rows), self.registry.category]
+        columns: list[NDArray[Any]] = [np.arange(rows), self.registry.category]
         columns += [FIRST_KNOWN + random.choice(size, rows, p=shares(size, self.sizes.zipf)) for size in INHERENT.values()]
         value = np.stack(columns, axis=1).astype(np.int32)
         value[PADDING], value[UNKNOWN] = PADDING, UNKNOWN

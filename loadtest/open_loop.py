@@ -59,7 +59,7 @@ class Outcome:
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """Which requests were not answered as they should: refused, late beyond all limits, degraded."""
-        return (self.status != 200) | self.degraded
+        return np.not_equal(self.status, 200) | self.degraded
 
     @property
     def latency_ms(self) -> NDArray[np.float64]:

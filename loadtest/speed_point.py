@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from loadtest.bench_setup import Serving
 from loadtest.open_loop import Job, offer_apart
@@ -93,7 +94,7 @@ def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, leng
     )  # fmt: skip
 
 
-def stage_times(headers: Sequence[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+def stage_times(headers: Sequence[str]) -> NDArray[np.float64]:
     """Milliseconds [answers, 6 stages and the total] of the Server-Timing headers that are there; one row of NaN if none is."""
     rows = []
     for header in filter(None, headers):

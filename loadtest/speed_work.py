@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import orjson
 
 from export.models import list_models
-from loadtest.bench_setup import Serving
-from loadtest.bench_world import BenchWorld, user_id
+from loadtest.bench_setup import Serving, user_id
+from loadtest.bench_world import BenchWorld
 
-USERS = {1_000: 50, 10_000: 50, 54_000: 10, 100_000: 10}  # behaviours of a life -> users
+USERS = {1_000: 50, 10_000: 30, 54_000: 10, 100_000: 10}  # behaviours of a life -> users
 BODIES = 200  # different requests of a point, each of another user than the one before
 MODELS: dict[str, dict[str, int]] = {name: {} for name in list_models()}
 
