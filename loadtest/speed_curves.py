@@ -96,8 +96,8 @@ def _page(points: Sequence[Row], knees: Knees, head: Row, plots: Sequence[str]) 
     found = ", ".join(f"{model} {at:g}/s" if at is not None else f"{model} none" for model, at in knees.items())
     return (
         f"# Curves\n\n{head_line(head, 'make bench PART=curves')}\n20 s a point, once; {LIFE:,} behaviours and {CANDIDATES} "
-        f"candidates where they do not vary, {SLOW_PER_S} requests a second where the rate does not. Grey: {LIMIT_MS} ms, and the "
-        f"knee, up to which p99 is within {KNEE} times that at the lowest rate: {found}.\n\n"
+        f"candidates where they do not vary, {SLOW_PER_S} requests a second where the rate does not. Grey: {LIMIT_MS} ms, and "
+        f"the knee, up to which p99 is within {KNEE} times that at the lowest rate: {found}.\n\n"
         + "".join(f"![{plot}]({plot})\n\n" for plot in plots)
         + table([name.replace("_", " ") for name in names], rows)
     )
