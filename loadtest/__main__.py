@@ -1,4 +1,4 @@
-"""python -m loadtest: the demo, benchmarks, and workloads for load tests."""
+"""python -m loadtest: the demo, benchmarks, the plan of a fleet, and workloads for load tests."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -78,6 +78,28 @@ def bench_check_command(
 
     if not check_stages(write):
         raise SystemExit(1)
+
+
+@app.command("plan")
+def plan_command(
+    users: Annotated[float, typer.Option(min=1, help="Users with a history.")] = 600e6,
+    behaviours: Annotated[float, typer.Option(min=1, help="Behaviours of a user, on average.")] = 1000,
+    requests_per_s: Annotated[float, typer.Option(min=1, help="Requests a second, of the whole fleet.")] = 1e6,
+    model: Annotated[str, typer.Option(help="Model that is served; a row of the speed table.")] = "sim_hard",
+    candidates: Annotated[float, typer.Option(min=1, help="Candidates of a request.")] = 500,
+    hit_rate: Annotated[float, typer.Option(min=0, max=1, help="Of blocks of item tables; 1 = mapped tables.")] = 1.0,
+    items: Annotated[float, typer.Option(min=1, help="Items with a row.")] = 10e6,
+    cores: Annotated[int, typer.Option(min=1, help="Of a machine.")] = 32,
+    memory_gb: Annotated[float, typer.Option(min=1, help="Of a machine.")] = 256,
+    network_gbit: Annotated[float, typer.Option(min=0.1, help="Of a machine, a second.")] = 25,
+    copies: Annotated[int, typer.Option(min=1, help="Of the store: 2 = a replica for each primary.")] = 2,
+) -> None:
+    """Machines, memory and network of a fleet, from what make bench measured; and its tail, simulated."""
+    from loadtest.fleet_plan import Demand, Machine
+    from loadtest.fleet_report import report
+
+    demand = Demand(users, behaviours, requests_per_s, model, candidates, hit_rate, items)
+    report(demand, Machine(cores, memory_gb, network_gbit, copies=copies), Console())
 
 
 @app.command("tables")
