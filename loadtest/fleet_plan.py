@@ -152,12 +152,13 @@ def plan(demand: Demand, machine: Machine, of: Measured) -> tuple[Fleet, Fleet]:
     return store, scorers
 
 
-def sensitivity(demand: Demand, machine: Machine, results: Path = RESULTS) -> list[tuple[str, Fleet, Fleet]]:
-    """The plan with half and twice the candidates, a tenth and ten times the behaviours, and blocks that miss."""
+def sensitivity(demand: Demand, machine: Machine, results: Path = RESULTS) -> list[tuple[str, Fleet, Fleet, tuple[str, ...]]]:
+    """The plan with half and twice the candidates, a tenth and ten times the behaviours, and blocks that miss; with its notes."""
     others = {f"{factor:g} x candidates": replace(demand, candidates=demand.candidates * factor) for factor in (0.5, 2)}
     others |= {f"{factor:g} x behaviours": replace(demand, behaviours=demand.behaviours * factor) for factor in (0.1, 10)}
     others |= {f"hit rate {rate}": replace(demand, hit_rate=rate) for rate in (0.999, 0.99)}
-    return [(name, *plan(other, machine, measured(other, results))) for name, other in others.items()]
+    found = {name: measured(other, results) for name, other in others.items()}
+    return [(name, *plan(other, machine, found[name]), found[name].notes) for name, other in others.items()]
 
 
 def _fleet(machine: Machine, busy_cores: float, memory_gb: float, bytes_per_s: float, shared: bool) -> Fleet:

@@ -23,10 +23,11 @@ def report(demand: Demand, machine: Machine, console: Console, results: Path = R
     console.print("demand:   " + _named(asdict(demand)), highlight=False, soft_wrap=True)
     console.print("machine:  " + _named(asdict(machine)), highlight=False, soft_wrap=True)
     console.print("measured: " + _named({name: value for name, value in asdict(of).items() if name != "notes"}), soft_wrap=True)
-    for note in of.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    others = sensitivity(demand, machine, results)
     console.print(_fleets(store, scorers))
-    console.print(_sensitivity(store, scorers, sensitivity(demand, machine, results)))
+    console.print(_sensitivity([("as asked", store, scorers), *(other[:3] for other in others)]))
+    for note in dict.fromkeys([*of.notes, *(note for *_, notes in others for note in notes)]):
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
     console.print(_tails(demand, machine, of, store, scorers))
 
 
@@ -37,9 +38,8 @@ def _formula() -> str:
 
 
 def _named(values: dict[str, object]) -> str:
-    return ", ".join(
-        f"{name} {value:,.6g}" if isinstance(value, float | int) else f"{name} {value}" for name, value in values.items()
-    )
+    texts = {name: f"{value:,.6g}" if isinstance(value, float | int) else str(value) for name, value in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _fleets(store: Fleet, scorers: Fleet) -> Table:
@@ -50,11 +50,11 @@ def _fleets(store: Fleet, scorers: Fleet) -> Table:
     return table
 
 
-def _sensitivity(store: Fleet, scorers: Fleet, others: list[tuple[str, Fleet, Fleet]]) -> Table:
+def _sensitivity(plans: list[tuple[str, Fleet, Fleet]]) -> Table:
     table = Table("what if", "store machines", "scorer machines", "store Gbit/s", "scorer Gbit/s")
-    for name, one, other in [("as asked", store, scorers), *others]:
-        gbit = f"{one.network_gbit:,.1f}", f"{other.network_gbit:,.1f}"
-        table.add_row(name, f"{one.machines:,}", f"{other.machines:,}", *gbit)
+    for name, store, scorers in plans:
+        gbit = f"{store.network_gbit:,.1f}", f"{scorers.network_gbit:,.1f}"
+        table.add_row(name, f"{store.machines:,}", f"{scorers.machines:,}", *gbit)
     return table
 
 
@@ -62,5 +62,6 @@ def _tails(demand: Demand, machine: Machine, of: Measured, store: Fleet, scorers
     table = Table("simulated tail", "p50 ms", "p99 ms", "p99.9 ms", "degraded")
     for tail in simulate(demand, machine, of, store, scorers):
         table.add_row(tail.what, f"{tail.p50_ms:.1f}", f"{tail.p99_ms:.1f}", f"{tail.p999_ms:.1f}", f"{tail.degraded:.3%}")
-    table.caption = f"A slow shard answers {SLOWER} times slower; what takes over {STORE_TIMEOUT_MS:g} ms is given up, and the answer degraded."
+    slow = f"A slow shard answers {SLOWER} times slower"
+    table.caption = f"{slow}; what takes over {STORE_TIMEOUT_MS:g} ms is given up, and the answer is degraded."
     return table

@@ -1,5 +1,6 @@
 """One point of a speed measurement: a rate offered to a running scorer, and what came of it."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from loadtest.service_process import cpu_s, service_process
 from service.metrics import STAGES
 
 LOG = Path("runs/bench/scorer.log")
+SETTLED_S = 10  # for what an overload left behind: a breaker, a queue
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,27 @@ def running_scorer(serving: Serving, bundles: Path, redis_url: str) -> Iterator[
 
 
 def check(scorer: RunningScorer, body: bytes) -> int:
-    """Ask once; how many behaviours the scorer says it searched, 0 where it took longer than its own limit.
+    """Ask until the answer is whole, and say how many behaviours were searched; 0 where that takes longer than the scorer allows.
 
     Raises:
-        ValueError: the answer is degraded or lacks a score, so that a measurement would be of something else.
+        ValueError: the answer is still degraded after 10 s, or refused: a measurement would be of something else.
     """
-    request = orjson.loads(body)
-    try:
-        answer, _ = ScorerClient(f"http://127.0.0.1:{scorer.port}").score(request)
-    except HTTPError as error:
-        if error.code == HTTPStatus.GATEWAY_TIMEOUT:
-            return 0
-        raise ValueError(f"{request['model']}, user {request['user_id']}: {error} {error.read()[:300]!r}") from None
-    if answer["degraded"] or len(answer["scores"]) != len(request["item_ids"]):
-        raise ValueError(f"{request['model']}, user {request['user_id']}: degraded {answer['degraded']}, see {LOG}")
-    return int(answer["behaviours"])
+    client, request = ScorerClient(f"http://127.0.0.1:{scorer.port}"), orjson.loads(body)
+    end = time.monotonic() + SETTLED_S
+    while True:
+        try:
+            answer, _ = client.score(request)
+        except HTTPError as error:
+            said, timed_out = f"{error}: {error.read()[:300]!r}", error.code == HTTPStatus.GATEWAY_TIMEOUT
+        else:
+            if not answer["degraded"]:
+                return int(answer["behaviours"])
+            said, timed_out = f"degraded {answer['degraded']}", False
+        if time.monotonic() > end:
+            if timed_out:
+                return 0
+            raise ValueError(f"{request['model']}, user {request['user_id']}: {said}; see {LOG}")
+        time.sleep(0.5)
 
 
 def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, length: Length) -> Point:
