@@ -5,7 +5,6 @@ shards waits for the slowest of f draws. All of a user is on one shard, so f is 
 """
 
 import heapq
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,8 +95,3 @@ def core_waits(arrivals: Times, held: Times, cores: int) -> Times:
         waits[i] = begin - arrived
         heapq.heappush(free, begin + busy)
     return waits
-
-
-def worst(tails: Sequence[Tail]) -> float:
-    """The largest p99 among the cases with a fan-out of one: what the plan can promise."""
-    return max(tail.p99_ms for tail in tails if "fan-out" not in tail.what or "fan-out 1" in tail.what.split(","))

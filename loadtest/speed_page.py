@@ -4,8 +4,10 @@ The latter has targets, the spread of the repeats, stage times and the generator
 """
 
 import json
+import math
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +33,7 @@ STAGES_ARE = """\
 ## Where the time goes
 
 Median of each stage of the server's own time in ms (`Server-Timing`). In every answer the six sum to the total: the \
-largest difference is in `apart`. `outside`: median latency less the server's mean total. `searched`: behaviours, the \
+largest difference is in `apart`. `outside`: the median of what is beyond it. `searched`: behaviours, the \
 first answer's.
 """
 GENERATOR_IS = """\
@@ -57,6 +59,18 @@ class Measured:
         """Smallest to largest of the repeats."""
         values = [getattr(point, name) for point in self.points]
         return f"{ms(min(values))}-{ms(max(values))}"
+
+    @property
+    def failed(self) -> bool:
+        """Whether half of the requests were errors."""
+        return self.middle("p50_ms") >= SLOWER_THAN_ANY_LIMIT_MS
+
+    @property
+    def errors(self) -> str:
+        """How many, and of which kinds."""
+        kinds = sum((Counter(point.kinds) for point in self.points), Counter())
+        said = ", ".join(f"{kind}: {number:,}" for kind, number in sorted(kinds.items()))
+        return f"{sum(point.errors for point in self.points):,}" + (f" ({said})" if said else "")
 
     def row(self) -> dict[str, Any]:
         """As table.json has it: medians of the repeats, `n` and `errors` of all of them."""
@@ -117,7 +131,7 @@ def _result(one: Measured) -> list[str]:
     p99_limit, cpu_limit = ("" if limit is None else f"{limit:g}" for limit in wanted.values())
     said = "" if not met else "yes" if all(met) else "no"
     return [
-        *_names(work), f"{work.per_s:g}", f"{row['n']:,}", p50, p99, p99_limit, cpu, cpu_limit, str(row["errors"]), said
+        *_names(work), f"{work.per_s:g}", f"{row['n']:,}", p50, p99, p99_limit, cpu, cpu_limit, one.errors, said
     ]  # fmt: skip
 
 
@@ -126,7 +140,7 @@ def _ratios(measured: Sequence[Measured]) -> str:
     lines, groups = [], {(one.work.work, one.work.model): one for one in measured if one.work.life == 10_000}
     for one in measured:
         shorter = groups.get((one.work.work, one.work.model))
-        if one.work.life == 100_000 and shorter is not None and one.work.per_s == shorter.work.per_s:
+        if one.work.life == 100_000 and shorter is not None and one.work.per_s == shorter.work.per_s and not one.failed:
             ratio = one.middle("p50_ms") / shorter.middle("p50_ms")
             lines.append(f"- {one.work.work}, {one.work.model}: p50 at 100,000 behaviours is {ratio:.2f} times that at 10,000.\n")
     return "".join(lines)
@@ -134,10 +148,9 @@ def _ratios(measured: Sequence[Measured]) -> str:
 
 def _stages(one: Measured) -> list[str]:
     medians = [median(point.stage_medians[stage] for point in one.points) for stage in STAGES]
-    outside, apart = one.middle("p50_ms") - one.middle("total_ms"), max(point.unaccounted_ms for point in one.points)
-    return [
-        *_names(one.work), *map(ms, medians), ms(one.middle("total_ms")), f"{apart:.3f}", ms(outside), f"{one.searched:,}"
-    ]  # fmt: skip
+    total, outside = ms(one.middle("total_ms")), ms(one.middle("outside_ms"))
+    apart = max(point.unaccounted_ms for point in one.points)
+    return [*_names(one.work), *map(ms, medians), total, f"{apart:.3f}", outside, f"{one.searched:,}"]
 
 
 def _names(work: Work) -> list[str]:
@@ -146,6 +159,8 @@ def _names(work: Work) -> list[str]:
 
 def ms(value: float) -> str:
     """A time, three digits of it."""
+    if math.isnan(value):
+        return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2f}"
 
 

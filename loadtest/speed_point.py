@@ -1,6 +1,7 @@
 """One point of a speed measurement: a rate offered to a running scorer, and what came of it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from loadtest.bench_setup import Serving
-from loadtest.open_loop import Job, offer_apart
+from loadtest.open_loop import Job, Outcome, offer_apart
 from loadtest.scorer_client import ScorerClient
 from loadtest.service_process import cpu_s, service_process
 from service.metrics import STAGES
@@ -45,12 +46,14 @@ class Point:
 
     n: int
     errors: int
+    kinds: dict[str, int]  # of errors: a status, "degraded", "no answer"
     p50_ms: float
     p99_ms: float
     cpu_ms: float  # of the scorer's process, per request
     stages: dict[str, float]  # mean of each, in order: they sum to `total_ms`
     stage_medians: dict[str, float]
     total_ms: float  # the server's own, mean
+    outside_ms: float  # median latency beyond the server's own time: HTTP, kernel, generator
     unaccounted_ms: float  # largest difference of an answer's total and the sum of its stages
     generator_cpu: float  # cores
     late_p99_ms: float  # the generator's own part: from intended to real sending
@@ -96,23 +99,34 @@ def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, leng
     before = cpu_s(scorer.pid)
     outcome = offer_apart(Job(scorer.port, requests, per_s, count))
     used = cpu_s(scorer.pid) - before
-    times = stage_times(outcome.timing)
+    times = stage_times(outcome.timing)  # [count, 7], NaN where there is none
+    timed = times[~np.isnan(times[:, -1])]
+    timed = timed if len(timed) else times[:1]
     p50, p99 = np.percentile(outcome.latency_ms, (50, 99), method="higher")
-    means, medians = (dict(zip(STAGES, of(times[:, :-1], axis=0).round(4).tolist(), strict=True)) for of in (np.mean, np.median))
+    means, medians = (dict(zip(STAGES, of(timed[:, :-1], axis=0).round(4).tolist(), strict=True)) for of in (np.mean, np.median))
     return Point(
-        n=count, errors=int(outcome.wrong.sum()), p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3),
+        n=count, errors=int(outcome.wrong.sum()), kinds=_kinds(outcome), p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3),
         cpu_ms=round(used * 1000 / count, 3), stages=means, stage_medians=medians,
-        total_ms=round(float(times[:, -1].mean()), 4),
-        unaccounted_ms=round(float(np.abs(times[:, :-1].sum(axis=1) - times[:, -1]).max()), 4),
+        total_ms=round(float(timed[:, -1].mean()), 4),
+        outside_ms=round(float(np.nanmedian(outcome.answer_ms - times[:, -1])), 3) if len(timed) > 1 else np.nan,
+        unaccounted_ms=round(float(np.abs(timed[:, :-1].sum(axis=1) - timed[:, -1]).max()), 4),
         generator_cpu=round(outcome.cpu_s * per_s / count, 3),
         late_p99_ms=round(float(np.nanpercentile(outcome.late_ms, 99)), 3),
     )  # fmt: skip
 
 
+def _kinds(outcome: Outcome) -> dict[str, int]:
+    refused = Counter(outcome.status[outcome.status != 200].tolist())
+    found = {str(status) if status else "no answer": number for status, number in refused.items()}
+    degraded = int(outcome.degraded.sum())
+    return found | ({"degraded": degraded} if degraded else {})
+
+
 def stage_times(headers: Sequence[str]) -> NDArray[np.float64]:
-    """Milliseconds [answers, 6 stages and the total] of the Server-Timing headers that are there; one row of NaN if none is."""
-    rows = []
-    for header in filter(None, headers):
-        parts = dict(part.split(";dur=") for part in header.split(", "))
-        rows.append([float(parts[name]) for name in (*STAGES, "total")])
-    return np.array(rows or [[np.nan] * (len(STAGES) + 1)])
+    """Milliseconds [answers, 6 stages and the total] of Server-Timing headers; NaN where there is none."""
+    times = np.full((len(headers), len(STAGES) + 1), np.nan)
+    for i, header in enumerate(headers):
+        if header:
+            parts = dict(part.split(";dur=") for part in header.split(", "))
+            times[i] = [float(parts[name]) for name in (*STAGES, "total")]
+    return times

@@ -75,4 +75,4 @@ def bench_table(
 
 def _said(work: Work, point: Point) -> str:
     times = f"p50 {ms(point.p50_ms)}, p99 {ms(point.p99_ms)} ms, CPU {ms(point.cpu_ms)} ms"
-    return f"{work.work}, {work.model}, {work.behaviours:,}: {times}, errors {point.errors} of {point.n}"
+    return f"{work.work}, {work.model}, {work.behaviours:,}: {times}, errors {point.errors} of {point.n} {point.kinds or ''}"
