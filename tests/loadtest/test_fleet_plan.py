@@ -112,7 +112,7 @@ def test_a_missing_result_file_names_the_command_that_makes_it(results, file, co
 def test_a_model_that_was_not_measured_and_tables_too_large_are_errors(results):
     with pytest.raises(ValueError, match="no row of twin; it has din, sdim, sim_hard"):
         measured(replace(DEMAND, model="twin"), results)
-    with pytest.raises(ValueError, match=r"item tables: 51 GB on each scorer, which has 20"):
+    with pytest.raises(ValueError, match="item tables take 51 GB on each scorer, it has 20"):
         plan(replace(DEMAND, items=1e8), MACHINE, measured(DEMAND, results))
 
 
