@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench lock clean
+.PHONY: help install demo serve test check bench bench-check lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/installed: locks/dev.txt locks/torch.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -34,10 +34,13 @@ check: .venv/installed ## lint, format, types, layering
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-PART ?= store
+PART ?= table
 
-bench: .venv/installed ## measure what PART names (store), into loadtest/results/
+bench: .venv/installed ## measure what PART names (table, curves, store), into loadtest/results/
 	$(BIN)/python -m loadtest bench --part $(PART)
+
+bench-check: .venv/installed ## stage times against loadtest/results/baseline.json; fails beyond 10 % (4 minutes)
+	$(BIN)/python -m loadtest bench-check
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	./locks/update.sh

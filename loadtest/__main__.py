@@ -1,4 +1,4 @@
-"""python -m loadtest: the demo, benchmarks, and workloads for load tests."""
+"""python -m loadtest: the demo, benchmarks, the plan of a fleet, and workloads for load tests."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ from store.load import Prepared
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
 
-Part = Literal["store"]
+Part = Literal["table", "curves", "store"]
 
 
 @app.command("demo")
@@ -41,11 +41,65 @@ def workload_command(
 
 
 @app.command("bench")
-def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] = "store") -> None:
-    """Measure, and write loadtest/results/. `store`: bytes, reads, appends, loads, states and freshness; about three minutes."""
-    from loadtest.store_bench import bench_store
+def bench_command(
+    part: Annotated[Part, typer.Option(help="What to measure.")] = "table",
+    quick: Annotated[bool, typer.Option("--quick", help="table: see that all works; not into loadtest/results/.")] = False,
+    only: Annotated[str, typer.Option(help="table: these models, by comma; not into loadtest/results/.")] = "",
+) -> None:
+    """Measure, and write loadtest/results/.
 
-    console.print(f"{part}: {bench_store()}")
+    table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
+    store: bytes, reads, appends, loads, states and freshness, about three.
+    """
+    console.print(f"{part}: {_bench(part, quick, only)}")
+
+
+def _bench(part: Part, quick: bool, only: str) -> Path:
+    """Where the page of a part is; each imports what only it needs."""
+    if part == "store":
+        from loadtest.store_bench import bench_store
+
+        return bench_store()
+    if part == "curves":
+        from loadtest.speed_curves import bench_curves
+
+        return bench_curves()
+    from loadtest.speed_table import bench_table
+
+    return bench_table(quick, only)
+
+
+@app.command("bench-check")
+def bench_check_command(
+    write: Annotated[bool, typer.Option("--write", help="Keep what is measured as the baseline.")] = False,
+) -> None:
+    """Compare stage times and CPU of a few requests with the kept baseline; status 1 where one is over 10 % slower."""
+    from loadtest.stage_check import check_stages
+
+    if not check_stages(write):
+        raise SystemExit(1)
+
+
+@app.command("plan")
+def plan_command(
+    users: Annotated[float, typer.Option(min=1, help="Users with a history.")] = 600e6,
+    behaviours: Annotated[float, typer.Option(min=1, help="Behaviours of a user, on average.")] = 1000,
+    requests_per_s: Annotated[float, typer.Option(min=1, help="Requests a second, of the whole fleet.")] = 1e6,
+    model: Annotated[str, typer.Option(help="Model that is served; a row of the speed table.")] = "sim_hard",
+    candidates: Annotated[float, typer.Option(min=1, help="Candidates of a request.")] = 500,
+    hit_rate: Annotated[float, typer.Option(min=0, max=1, help="Of blocks of item tables; 1 = mapped tables.")] = 1.0,
+    items: Annotated[float, typer.Option(min=1, help="Items with a row.")] = 10e6,
+    cores: Annotated[int, typer.Option(min=1, help="Of a machine.")] = 32,
+    memory_gb: Annotated[float, typer.Option(min=1, help="Of a machine.")] = 256,
+    network_gbit: Annotated[float, typer.Option(min=0.1, help="Of a machine, a second.")] = 25,
+    copies: Annotated[int, typer.Option(min=1, help="Of the store: 2 = a replica for each primary.")] = 2,
+) -> None:
+    """Machines, memory and network of a fleet, from what make bench measured; and its tail, simulated."""
+    from loadtest.fleet_plan import Demand, Machine
+    from loadtest.fleet_report import report
+
+    demand = Demand(users, behaviours, requests_per_s, model, candidates, hit_rate, items)
+    report(demand, Machine(cores, memory_gb, network_gbit, copies=copies), Console())
 
 
 @app.command("tables")

@@ -9,15 +9,11 @@ is from the intended sending to the 202, the caller's own time included.
 import http.client
 import multiprocessing
 import os
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ import numpy as np
 import orjson
 from redis import Redis
 
+from loadtest.service_process import cpu_s, service_process
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.bundle import REGISTRY, read_manifest
@@ -39,7 +36,7 @@ from store.types import FIRST_KNOWN, Behaviours
 USERS, LIFE = 1_000, 400  # trees that are there before
 PROBE, PROBED = "probe", 10  # the user that is watched; every so many events are theirs
 CALLERS, A_CALL = 8, 20  # threads of the HTTP generator; events a call, 1 up to so many
-START_S, DRAIN_S = 60, 10
+DRAIN_S = 10
 LOG = Path("runs/freshness.log")
 
 
@@ -54,7 +51,7 @@ def measure(rate: int = 1_000, seconds: int = 20, bundle: Path | None = None) ->
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder) / "store") as url:
         redis = connect(url)
         data, item, category, width = _fill(redis, bundle)
-        with _process("consume", "/metrics", CTR_REDIS_URL=url, CTR_DATA=data) as (consumer, _):
+        with service_process("consume", "/metrics", LOG, CTR_REDIS_URL=url, CTR_DATA=data) as (consumer, _):
             sent, seen = spawn.Queue(), spawn.Queue()
             leaf = (keys.tree(data, PROBE), category, width)
             processes = [
@@ -66,7 +63,8 @@ def measure(rate: int = 1_000, seconds: int = 20, bundle: Path | None = None) ->
             bundles = Path(folder) / "bundles" / bundle.parent.name
             bundles.mkdir(parents=True)
             (bundles / bundle.name).symlink_to(bundle.resolve(), target_is_directory=True)
-            with _process("", "/v2/health/ready", CTR_REDIS_URL=url, CTR_BUNDLES=str(bundles.parent)) as (scorer, port):
+            served = {"CTR_REDIS_URL": url, "CTR_BUNDLES": str(bundles.parent)}
+            with service_process("", "/v2/health/ready", LOG, **served) as (scorer, port):
                 answered = spawn.Queue()
                 caller = spawn.Process(target=_send_calls, args=(port, item, rate, seconds, answered))
                 result["http"] = _run(redis, scorer, [caller], lambda: _http_row(answered.get()), seconds)
@@ -155,13 +153,13 @@ def _run(
     redis: Redis, server: "subprocess.Popen[bytes]", processes: list[Any], row: Callable[[], dict[str, Any]], seconds: int
 ) -> dict[str, Any]:
     """Let the processes run and make the row, with the CPU of server and store beside it."""
-    before = _cpu_s(server.pid), _store_cpu_s(redis)
+    before = cpu_s(server.pid), _store_cpu_s(redis)
     for process in processes:
         process.start()
     made = row()
     for process in processes:
         process.join()
-    server_s, store_s = _cpu_s(server.pid) - before[0], _store_cpu_s(redis) - before[1]
+    server_s, store_s = cpu_s(server.pid) - before[0], _store_cpu_s(redis) - before[1]
     return made | {"server_cpu": round(server_s / seconds, 2), "store_cpu": round(store_s / seconds, 2)}
 
 
@@ -182,43 +180,6 @@ def _row(achieved: float, generator_cpu: float, times: list[float], errors: int)
         "achieved_per_s": round(achieved), "n": len(times), "p50_ms": float(p50), "p99_ms": float(p99),
         "max_ms": round(max(times), 1), "errors": errors, "generator_cpu": round(generator_cpu, 2),
     }  # fmt: skip
-
-
-@contextmanager
-def _process(command: str, path: str, **settings: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
-    """`python -m service` with these settings, once it answers, and its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")} | settings
-    environment |= {"CTR_PORT": str(port), "CTR_CONSUMER_PORT": str(port), "CTR_PROVIDERS": "cpu"}
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("a") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service", *command.split()], env=environment, stderr=log)
-    try:
-        end = time.monotonic() + START_S
-        while not _answers(f"http://127.0.0.1:{port}{path}"):
-            if process.poll() is not None or time.monotonic() > end:
-                raise ValueError(f"python -m service {command} does not start, see {LOG}")
-            time.sleep(0.1)
-        yield process, port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _store_cpu_s(redis: Redis) -> float:
