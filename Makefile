@@ -36,7 +36,7 @@ check: .venv/installed ## lint, format, types, layering
 
 PART ?= store
 
-bench: .venv/installed ## measure what PART names (store), into loadtest/results/
+bench: .venv/installed ## measure what PART names (store, kernels), into loadtest/results/
 	$(BIN)/python -m loadtest bench --part $(PART)
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)

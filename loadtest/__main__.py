@@ -15,7 +15,7 @@ from store.load import Prepared
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
 
-Part = Literal["store"]
+Part = Literal["store", "kernels"]
 
 
 @app.command("demo")
@@ -42,10 +42,13 @@ def workload_command(
 
 @app.command("bench")
 def bench_command(part: Annotated[Part, typer.Option(help="What to measure.")] = "store") -> None:
-    """Measure, and write loadtest/results/. `store`: bytes, reads, appends, loads, states and freshness; about three minutes."""
+    """Measure, and write loadtest/results/. `store`: bytes, reads, appends, loads, states and freshness; about three minutes.
+    `kernels`: the exact searches beside libraries' on one core; about a minute."""
+    from loadtest.kernels_bench import bench_kernels
     from loadtest.store_bench import bench_store
 
-    console.print(f"{part}: {bench_store()}")
+    benches = {"store": bench_store, "kernels": bench_kernels}
+    console.print(f"{part}: {benches[part]()}")
 
 
 @app.command("tables")

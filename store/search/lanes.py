@@ -10,8 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.extending import models, register_model
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 LANES = 16
 I8, I16, I32, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()

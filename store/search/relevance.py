@@ -22,7 +22,7 @@ from store.search.packing import LARGEST, PAIR, PackedKeys, Words, lay_out, pack
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "72b85ed6"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "f1cbd70e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 PLACES = 512  # of a list
