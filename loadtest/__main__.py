@@ -15,7 +15,7 @@ from store.load import Prepared
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
 
-Part = Literal["table", "curves", "store"]
+Part = Literal["table", "curves", "store", "kernels"]
 
 
 @app.command("demo")
@@ -49,7 +49,7 @@ def bench_command(
     """Measure, and write loadtest/results/.
 
     table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
-    store: bytes, reads, appends, loads, states and freshness, about three.
+    store: bytes, reads, appends, loads, states and freshness, about three. kernels: the searches beside libraries, one.
     """
     console.print(f"{part}: {_bench(part, quick, only)}")
 
@@ -64,6 +64,10 @@ def _bench(part: Part, quick: bool, only: str) -> Path:
         from loadtest.speed_curves import bench_curves
 
         return bench_curves()
+    if part == "kernels":
+        from loadtest.kernels_bench import bench_kernels
+
+        return bench_kernels()
     from loadtest.speed_table import bench_table
 
     return bench_table(quick, only)

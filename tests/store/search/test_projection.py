@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.search.projection import bias_of, union_of_heads
+from store.search.projection import bias_of
 from tests.store.search.kept import candidates_of, kept, life_of, make
 
 
@@ -147,10 +147,10 @@ def test_equal_behaviours_tie_to_the_last_bit_wherever_they_stand(k):
     an odd number of places apart, so k odd keeps whole pairs and the newer of one more."""
     numbers = np.random.default_rng(5)
     query = numbers.standard_normal((20, 1, 19), dtype=np.float32)
-    key = numbers.standard_normal((1, 19, 399), dtype=np.float32)
-    bias = numbers.standard_normal((1, 399), dtype=np.float32)
-    index = union_of_heads(query, np.concatenate([key, key], 2), np.concatenate([bias, bias], 1), k)
-    for row in index.tolist():
+    key = numbers.standard_normal((399, 1, 19), dtype=np.float32)
+    bias = numbers.standard_normal((1, 46, 1), dtype=np.float32)
+    cross = numbers.integers(0, 46, (399, 1))
+    for row in kept(search(query, np.concatenate([key, key]), bias, np.concatenate([cross, cross]), k)):
         older, newer = {i for i in row if i < 399}, {i - 399 for i in row if i >= 399}
         assert older < newer
         assert len(newer) == len(older) + 1

@@ -1,84 +1,34 @@
-import subprocess
-import sys
-from pathlib import Path
+"""Which of the scored behaviours are kept, and in which order: `settle`, against a sorted list."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
-from store.search import top_k
+from store.search.bounds import ordered
+from store.search.relevance import settle
 
-ROOT = Path(__file__).parents[3]
 RELEVANCE = st.floats(-1e6, 1e6, width=32).map(lambda value: round(value, 3) + 0.0)  # + 0.0: no -0.0, it has its own test
 TIED = st.sampled_from([-2.0, -1.0, 0.0, 1.0])
 
 
-@njit
-def bits_set(word):
-    return top_k.popcount(word)
-
-
-def nearest(target, signatures, k):
-    out = np.full(k, -1, np.int32)
-    top_k.nearest(np.uint64(target), np.array(signatures, np.uint64), k, np.empty(len(signatures), np.uint8), out)
+def settled(relevance, k, best_first):
+    count = len(relevance)
+    values = np.array([ordered(np.float32(value)) for value in relevance], np.uint32)
+    out, scratch = np.full(k, -1, np.int32), np.empty(count + 16, np.uint32)
+    assert settle(np.arange(count, dtype=np.int32), values, count, np.uint32(0), k, best_first, scratch, out) == min(k, count)
     return out.tolist()
 
 
 def ranked(relevance, k):
-    values, out = np.array(relevance, np.float32), np.full(k, -1, np.int32)
-    length = len(values)
-    top_k.ranked(values, k, np.empty(length, np.int32), np.empty(length, np.uint64), out)
-    return out.tolist()
-
-
-def slow_nearest(target, signatures, k):
-    order = sorted(range(len(signatures)), key=lambda i: ((target ^ signatures[i]).bit_count(), -i))
-    return sorted(order[:k])
+    best = settled(relevance, k, True)
+    assert settled(relevance, k, False) == sorted(best)
+    return best
 
 
 def slow_ranked(relevance, k):
     values = np.array(relevance, np.float32).tolist()
     return sorted(range(len(values)), key=lambda i: (-values[i], -i))[:k]
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_popcount_counts_bits(word):
-    assert bits_set(np.uint64(word)) == word.bit_count()
-
-
-def test_the_nearest_of_a_few_known_signatures():
-    assert nearest(0b1111, [0b1111, 0b0000, 0b1110, 0b1000], k=2) == [0, 2]
-
-
-def test_equal_distances_go_to_the_newer():
-    assert nearest(0, [1, 2, 4, 0, 8], k=3) == [2, 3, 4]
-
-
-def test_when_all_are_equal_the_newest_are_kept():
-    assert nearest(0, [5] * 6, k=2) == [4, 5]
-
-
-def test_the_nearest_come_in_time_order():
-    assert nearest(0, [0b111, 0b11, 0b1, 0], k=3) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("length", [1, 2, 7])
-def test_k_of_the_whole_life_keeps_everything(length):
-    assert nearest(0, list(range(length)), k=length) == list(range(length))
-
-
-def test_the_farthest_signature_has_distance_64():
-    assert nearest(2**64 - 1, [0, 0, 1], k=2) == [1, 2]
-
-
-@given(st.data())
-def test_nearest_is_the_head_of_a_sorted_list(data):
-    word = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 7))
-    signatures = data.draw(st.lists(word, min_size=1, max_size=80))
-    target, k = data.draw(word), data.draw(st.integers(1, len(signatures)))
-    assert nearest(target, signatures, k) == slow_nearest(target, signatures, k)
 
 
 def test_the_most_relevant_come_best_first():
@@ -103,10 +53,7 @@ def test_negative_relevances_are_in_order_too():
     ],
 )
 def test_an_extreme_spread_of_relevances_is_ranked_like_any_other(relevance, best):
-    """In a process of its own, because a wrong bin is a write outside its array."""
-    program = f"from numpy import inf; from tests.store.search.test_top_k import ranked; print(ranked({relevance}, 3))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.strip()) == (0, str(best)), done.stderr
+    assert ranked(relevance, 3) == best
 
 
 def test_minus_zero_and_zero_are_equal_relevances():
@@ -143,3 +90,10 @@ def test_ranked_is_the_head_of_a_sorted_list(data):
     relevance = data.draw(st.lists(data.draw(st.sampled_from([RELEVANCE, TIED])), min_size=1, max_size=150))
     k = data.draw(st.integers(1, len(relevance)))
     assert ranked(relevance, k) == slow_ranked(relevance, k)
+
+
+def test_those_below_the_least_are_left_out():
+    values = np.array([ordered(np.float32(value)) for value in (3, 1, 2, 5)], np.uint32)
+    out = np.full(3, -1, np.int32)
+    kept = settle(np.arange(4, dtype=np.int32), values, 4, ordered(np.float32(2.5)), 3, True, np.empty(20, np.uint32), out)
+    assert (kept, out.tolist()) == (2, [3, 0, -1])

@@ -1,0 +1,159 @@
+"""make bench PART=kernels: the exact searches on one core beside what one would take from a library, in one run.
+
+Each search runs whole, with the gathering of what it reads; libraries get their arrays ready-made, signatures indexed
+and keys transposed. They take turns, so that both see the same machine. Milliseconds are of CPU, `wall` beside it.
+Items are drawn by a Zipf law, seeded, so that users repeat them. Writes loadtest/results/kernels.json and kernels.md.
+faiss is compared with where it is installed: pip install 'longtrail[kernels]'.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from rich.console import Console
+from rich.progress import track
+
+from export.report.machine import machine
+from store.search import SEARCHES, SearchSpec
+from store.types import FIRST_KNOWN, Behaviours, Candidates
+
+RESULTS = Path("loadtest/results")
+ITEMS = 120_000
+CANDIDATES, K = 500, 100
+ZIPF = 0.8
+REPEATS = 15
+GAPS = 46  # buckets of the time gap
+WORK = {  # name -> search, heads, numbers a head, behaviours
+    "eta, 10^4": ("hamming", 0, 0, 10_000),
+    "eta, 10^5": ("hamming", 0, 0, 100_000),
+    "sim_soft, 10^4": ("projection", 1, 32, 10_000),
+    "sim_soft, 10^5": ("projection", 1, 32, 100_000),
+    "one relevance of 64, 10^4": ("projection", 1, 64, 10_000),
+    "one relevance of 64, 10^5": ("projection", 1, 64, 100_000),
+    "twin, 700": ("projection", 4, 16, 700),
+    "twin, 4,000": ("projection", 4, 16, 4_000),
+    "twin, 10^4": ("projection", 4, 16, 10_000),
+}
+
+Runs = dict[str, Callable[[], Any]]
+
+
+def bench_kernels(results: Path = RESULTS) -> Path:
+    """Measure, and say where the table is. Cost: about a minute."""
+    content: dict[str, Any] = {
+        "schema": 1,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "candidates": CANDIDATES,
+        "k": K,
+        "repeats": REPEATS,
+        "rows": [_row(name, *WORK[name]) for name in track(WORK, "kernels", console=Console(stderr=True))],
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "kernels.json").write_text(json.dumps(content, indent=1) + "\n")
+    (results / "kernels.md").write_text(_page(content))
+    return results / "kernels.md"
+
+
+def _row(name: str, kind: str, heads: int, width: int, length: int) -> dict[str, Any]:
+    numbers = np.random.default_rng(length)
+    row = _rows(numbers, length)
+    life = Behaviours(row, np.full(length, 2, np.int32), np.arange(length, dtype=np.int64), np.zeros((length, 0), np.uint8))
+    candidates = Candidates(_rows(numbers, CANDIDATES), np.full(CANDIDATES, 2, np.int32))
+    cross = numbers.integers(0, GAPS, (length, 1)).astype(np.int32)
+    if kind == "hamming":
+        tables: dict[str, Any] = {"signature": numbers.integers(0, 2**64, ITEMS, dtype=np.uint64)}
+        other = _faiss(tables["signature"], candidates.row, row)
+    else:
+        key = numbers.standard_normal((ITEMS, heads, width), dtype=np.float32)
+        query = key / np.float32(width**0.5)
+        bias = numbers.standard_normal((1, GAPS, heads), dtype=np.float32) * np.float32(heads > 1)  # one head: sim_soft, without
+        tables = {"key_projection": key, "query_projection": query, "cross_bias": bias}
+        other = _onnxruntime(query[candidates.row], key[row])
+    search = SEARCHES[kind](SearchSpec(name=kind, k=K), tables)
+    runs: Runs = {"ours": lambda: search(candidates, life, cross), **other}
+    cpu: dict[str, list[float]] = {who: [] for who in runs}
+    wall: dict[str, list[float]] = {who: [] for who in runs}
+    for repeat in range(REPEATS + 1):
+        for who, run in runs.items():
+            before = time.perf_counter(), time.process_time()
+            run()
+            if repeat:  # the first compiles, packs, and fills caches
+                wall[who].append((time.perf_counter() - before[0]) * 1000)
+                cpu[who].append((time.process_time() - before[1]) * 1000)
+    measured: dict[str, Any] = {
+        "work": name,
+        "ours_ms": round(median(cpu["ours"]), 2),
+        "ours_wall_ms": round(median(wall["ours"]), 2),
+    }
+    for who in other:
+        times = [theirs / ours for theirs, ours in zip(cpu[who], cpu["ours"], strict=True)]
+        measured |= {"library": who, "library_ms": round(median(cpu[who]), 2), "times": round(median(times), 1)}
+    return measured
+
+
+def _rows(numbers: np.random.Generator, count: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
+    share = np.arange(1, ITEMS - FIRST_KNOWN + 1) ** -ZIPF
+    order = np.random.default_rng(0).permutation(ITEMS - FIRST_KNOWN)
+    return (order[numbers.choice(len(order), count, p=share / share.sum())] + FIRST_KNOWN).astype(np.int32)
+
+
+def _faiss(signature: "np.ndarray[Any, np.dtype[np.uint64]]", candidates: Any, row: Any) -> Runs:
+    """A flat binary index on one thread; nothing where faiss is not installed."""
+    if importlib.util.find_spec("faiss") is None:
+        return {}
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexBinaryFlat(64)
+    index.add(signature[row].view(np.uint8).reshape(-1, 8))
+    targets = signature[candidates].view(np.uint8).reshape(-1, 8)
+    return {f"faiss {faiss.__version__}": lambda: index.search(targets, K)}
+
+
+def _onnxruntime(query: "np.ndarray[Any, np.dtype[np.float32]]", key: "np.ndarray[Any, np.dtype[np.float32]]") -> Runs:
+    """MatMul and TopK per head on one thread, without the union of the heads."""
+    queries = np.ascontiguousarray(query.transpose(1, 0, 2))  # [H, C, d_k]
+    keys = np.ascontiguousarray(key.transpose(1, 2, 0))  # [H, d_k, L]
+    nodes = [helper.make_node("MatMul", ["q", "k"], ["r"]), helper.make_node("TopK", ["r", "n"], ["v", "i"], sorted=0)]
+    graph = helper.make_graph(
+        nodes, "search",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3) for name in "qk"],
+        [helper.make_tensor_value_info("i", TensorProto.INT64, [None] * 3)],
+        [helper.make_tensor("n", TensorProto.INT64, [1], [K])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {f"onnxruntime {ort.__version__}": lambda: session.run(None, {"q": queries, "k": keys})}
+
+
+def _page(content: dict[str, Any]) -> str:
+    """The table as Markdown."""
+    lines = [
+        f"| {row['work']} | {row['ours_ms']} | {row['ours_wall_ms']} | {row.get('library', 'not installed')} | "
+        f"{row.get('library_ms', '')} | {row.get('times', '')} |"
+        for row in content["rows"]
+    ]
+    return "\n".join([
+        f"# Search kernels\n\n{content['made']}, {content['machine']}, load before {content['load_before']}, commit "
+        f"{content['commit']}. `make bench PART=kernels` measures again.\n",
+        f"{content['candidates']} candidates, K = {content['k']}, one thread; medians of {content['repeats']}, in turns; ms of "
+        "CPU, `times` the median of the ratios. Ours gathers what it reads and unites the heads' lists; faiss is given an "
+        "index, onnxruntime (MatMul, TopK) the keys transposed, and neither breaks ties nor unites.\n",
+        "| work | ours ms | wall ms | library | library ms | times |\n| --- | --- | --- | --- | --- | --- |",
+        *lines,
+    ]) + "\n"  # fmt: skip

@@ -1,0 +1,308 @@
+"""Sixteen numbers at once, for the kernels: vectors of LLVM's, which are registers where the processor has them.
+
+numba has no such types. An operation here is a few instructions of LLVM's; all but one are compiled for any
+processor, in as many registers as it takes. The one is `add_dots`, which AVX-512 VNNI has as an instruction: the
+processor that numba compiles for decides, and the answer is the same whole number either way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+I8, I16, I32, FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """A numba type that is one vector of LLVM's."""
+
+    def __init__(self, name: str, element: Any, lanes: int) -> None:
+        self.vector = ir.VectorType(element, lanes)
+        super().__init__(name)
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    """How it is kept: as it is."""
+
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, kind.vector)
+
+
+words16 = Vector("words16", I32, LANES)  # uint32 [16], or four bytes in each
+floats16 = Vector("floats16", FLOAT, LANES)  # float32 [16]
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(data, [at])
+
+
+def _loads(vector: Vector) -> Callable[..., Any]:
+    def load(typing_context: Any, array: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = _address(context, builder, array, *arguments)
+            return builder.load(builder.bitcast(address, vector.vector.as_pointer()), align=4, typ=vector.vector)
+
+        return vector(array, types.intp), generate
+
+    return load
+
+
+load_words = intrinsic(_loads(words16))
+load_floats = intrinsic(_loads(floats16))
+
+
+@intrinsic
+def store_floats(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+    """Sixteen float32 into a contiguous array, from place `at` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, array, *arguments[:2])
+        builder.store(arguments[2], builder.bitcast(address, floats16.vector.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, floats16), generate
+
+
+def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, I32(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+
+
+@intrinsic
+def words_of(typing_context: Any, value: Any) -> Any:
+    """One int32 in all places."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(builder, arguments[0])
+
+    return words16(types.int32), generate
+
+
+@intrinsic
+def floats_of(typing_context: Any, value: Any) -> Any:
+    """One float32 in all places."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _splat(builder, arguments[0])
+
+    return floats16(types.float32), generate
+
+
+@intrinsic
+def to_floats(typing_context: Any, value: Any) -> Any:
+    """int32 [16] as float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.sitofp(arguments[0], floats16.vector)
+
+    return floats16(words16), generate
+
+
+@intrinsic
+def times_plus(typing_context: Any, factor: Any, other: Any, summand: Any) -> Any:
+    """factor * other + summand, rounded once or twice as the processor likes: for bounds, not for answers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        product = builder.fmul(arguments[0], arguments[1], flags=["contract"])
+        return builder.fadd(product, arguments[2], flags=["contract"])
+
+    return floats16(floats16, floats16, floats16), generate
+
+
+@intrinsic
+def not_below(typing_context: Any, value: Any, limit: Any) -> Any:
+    """Bit j of the answer: value[j] is not less than limit[j]; what is no number is not less."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_unordered(">=", *arguments), I16)
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.uint64(floats16, floats16), generate
+
+
+@intrinsic
+def add_dots(typing_context: Any, total: Any, keys: Any, query: Any) -> Any:
+    """total[j] + the dot product of the four unsigned bytes of keys[j] and the four signed bytes of `query`, an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        whole, bytes_of_keys, query_word = arguments
+        queries = _splat(builder, query_word)
+        if "+avx512vnni" in context.codegen().magic_tuple()[2].split(","):
+            kind = ir.FunctionType(words16.vector, [words16.vector] * 3)
+            instruction = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", fnty=kind)
+            return builder.call(instruction, [whole, bytes_of_keys, queries])
+        return builder.add(whole, _dots(builder, bytes_of_keys, queries))
+
+    return words16(words16, words16, types.int32), generate
+
+
+def _dots(builder: Any, keys: Any, queries: Any) -> Any:
+    """The four products of each word, added: in pairs of 16 bits, which most processors have an instruction for."""
+    count = 4 * LANES
+    wide = ir.VectorType(I16, count)
+    unsigned = builder.zext(builder.bitcast(keys, ir.VectorType(I8, count)), wide)
+    signed = builder.sext(builder.bitcast(queries, ir.VectorType(I8, count)), wide)
+
+    def every_fourth(values: Any, first: int) -> Any:
+        places = ir.Constant(words16.vector, list(range(first, count, 4)))
+        return builder.sext(builder.shuffle_vector(values, values, places), words16.vector)
+
+    products = [builder.mul(every_fourth(unsigned, byte), every_fourth(signed, byte)) for byte in range(4)]
+    return builder.add(builder.add(products[0], products[1]), builder.add(products[2], products[3]))
+
+
+@intrinsic
+def lowest_bit(typing_context: Any, word: Any) -> Any:
+    """Place of the lowest bit set in a uint64 that is not 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def bits_of(typing_context: Any, value: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], I32)
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
+def float_of(typing_context: Any, value: Any) -> Any:
+    """The float32 of 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], FLOAT)
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def times(typing_context: Any, factor: Any, other: Any) -> Any:
+    """factor * other, in each place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(*arguments)
+
+    return floats16(floats16, floats16), generate
+
+
+@intrinsic
+def sums_of_four(typing_context: Any, value: Any) -> Any:
+    """(v0 + v1) + (v2 + v3), and of the next fours, at places 0, 4, 8 and 12."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def swapped(value: Any, by: int) -> Any:
+            return builder.shuffle_vector(value, value, ir.Constant(words16.vector, [i ^ by for i in range(LANES)]))
+
+        pairs = builder.fadd(arguments[0], swapped(arguments[0], 1))
+        return builder.fadd(pairs, swapped(pairs, 2))
+
+    return floats16(floats16), generate
+
+
+@intrinsic
+def place_of(typing_context: Any, value: Any, place: Any) -> Any:
+    """The float32 at a place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(arguments[0], builder.trunc(arguments[1], I32))
+
+    return types.float32(floats16, types.intp), generate
+
+
+@intrinsic
+def larger(typing_context: Any, value: Any, other: Any) -> Any:
+    """The larger of two float32, in each place."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return floats16(floats16, floats16), generate
+
+
+@intrinsic
+def count_from(typing_context: Any, values: Any, limit: Any) -> Any:
+    """How many of sixteen uint32 are not below a limit."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.icmp_unsigned(">=", arguments[0], _splat(builder, arguments[1]))
+        return builder.zext(builder.ctpop(builder.zext(builder.bitcast(bits, I16), I32)), ir.IntType(64))
+
+    return types.int64(words16, types.uint32), generate
+
+
+@intrinsic
+def load_word(typing_context: Any, array: Any, at: Any) -> Any:
+    """One int32, or four bytes, of a contiguous array, wherever its axes end."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, array, *arguments)
+        return builder.load(builder.bitcast(address, I32.as_pointer()), align=4, typ=I32)
+
+    return types.int32(array, types.intp), generate
+
+
+@intrinsic
+def load_float(typing_context: Any, array: Any, at: Any) -> Any:
+    """One float32 of a contiguous array, wherever its axes end."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_address(context, builder, array, *arguments), typ=FLOAT)
+
+    return types.float32(array, types.intp), generate
+
+
+@intrinsic
+def fetch(typing_context: Any, array: Any, at: Any) -> Any:
+    """Start to bring a place of an array into the cache."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, array, *arguments), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        instruction = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+        builder.call(instruction, [address, I32(0), I32(3), I32(1)])  # to read; near; data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
+def popcount(typing_context: Any, word: Any) -> Any:
+    """Bits set in a uint64: the processor's own instruction."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def within(typing_context: Any, array: Any, at: Any, target: Any, limit: Any) -> Any:
+    """Bit j of the answer: of 64 uint64 from place `at` on, the j-th differs from `target` in no more than `limit` bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, at, target, limit = arguments
+        long = ir.IntType(64)
+        vector = ir.VectorType(long, 8)
+        targets, limits = _splat(builder, target, 8), _splat(builder, limit, 8)
+        count_bits = builder.module.declare_intrinsic("llvm.ctpop.v8i64", fnty=ir.FunctionType(vector, [vector]))
+        answer = ir.Constant(long, 0)
+        for part in range(8):
+            place = builder.add(at, ir.Constant(long, 8 * part))
+            address = builder.bitcast(_address(context, builder, array, values, place), vector.as_pointer())
+            distance = builder.call(count_bits, [builder.xor(builder.load(address, align=8, typ=vector), targets)])
+            bits = builder.bitcast(builder.icmp_unsigned("<=", distance, limits), I8)
+            answer = builder.or_(answer, builder.shl(builder.zext(bits, long), ir.Constant(long, 8 * part)))
+        return answer
+
+    return types.uint64(array, types.intp, types.uint64, types.uint64), generate
