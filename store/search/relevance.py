@@ -25,7 +25,7 @@ from store.types import Floats, Rows
 MADE_WITH = "f1cbd70e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
-PLACES = 512  # of a list
+PLACES = 2048  # of a list, and two more for each of k
 SAMPLE = 16  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # behaviours in a sample at least
 AHEAD = 8  # behaviours before its turn a key is asked for
