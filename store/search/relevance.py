@@ -25,7 +25,7 @@ from store.types import Floats, Rows
 MADE_WITH = "f1cbd70e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
-PLACES = 512  # of a list
+PLACES = 2048  # of a list, and two more for each of k
 SAMPLE = 16  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # behaviours in a sample at least
 AHEAD = 8  # behaviours before its turn a key is asked for
@@ -289,7 +289,7 @@ def search_heads(
                 elif place >= min(sampled, length) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
                     room.limit[h, c], room.margin[h, c] = -np.inf, 0
             reach_of_head(room, h, 0, chunk, length, room.reached[h], room.upper[h])
-        deepest = 0
+        depths = 0
         for c in range(members):
             for h in range(heads):
                 n, low, least = room.found[h, c], room.limit[h, c], np.uint32(0)
@@ -309,6 +309,6 @@ def search_heads(
             while short >= 0:
                 search_alone(part, table, row, bias, c, short, slack[short], largest[short], k, room)
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.taken, out[begin + c])
-            deepest = max(deepest, depth)
+            depths += depth
         if heads > 1:
-            wanted = min(k, deepest + 2)
+            wanted = min(k, depths * 9 // (8 * members) + 2)  # some more than the last candidates needed
