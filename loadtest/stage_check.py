@@ -1,9 +1,9 @@
 """make bench-check: has a stage become slower than the kept baseline?
 
 A few rows, one request at a time, so that nothing waits for anything: in blocks that take turns, each with a piece of work that
-never changes (`reference_ms`). A block has the median of its requests; of the blocks the lower quartile counts, since what disturbs
-one only makes it slower. It is compared in units of the reference of the same run, so that another clock of the processor cancels;
-beside each stands its noise, which is how far the blocks are apart.
+never changes (`reference_ms`). A block has the median of its requests; of the blocks the lower quartile counts, since what
+disturbs one only makes it slower. It is compared in units of the reference of the same run, so that another clock of the
+processor cancels; beside each stands its noise, which is how far the blocks are apart.
 """
 
 import http.client
@@ -122,7 +122,7 @@ def reference_ms() -> float:
 
 def _figure(blocks: list[float], unit: float) -> dict[str, float]:
     """Lower quartile in ms and in references, and the noise: half the distance of the quartiles, as a share of the median."""
-    low, middle, high = quantiles(blocks, n=4) if len(blocks) > 1 else blocks * 3
+    low, middle, high = quantiles(blocks, n=4, method="inclusive") if len(blocks) > 1 else blocks * 3
     noise = (high - low) / 2 / middle if middle else 0.0
     return {"ms": round(low, 4), "relative": round(low / unit, 6), "noise": round(noise, 4)}
 
