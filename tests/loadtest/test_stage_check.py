@@ -27,6 +27,14 @@ def test_twice_next_to_nothing_is_not():
     assert compared(KEPT, figures(din_attend=8.0, din_queue=0.04, din_cpu=9.0))[0] == []
 
 
+def test_what_is_within_its_noise_is_said_and_not_failed():
+    noisy = figures(din_attend=9.6, din_queue=0.02, din_cpu=9.0)
+    noisy["din attend"]["noise"] = 0.3
+    slower, table = compared(KEPT, noisy)
+    assert slower == []
+    assert "noisy" in list(table.columns[-1].cells)
+
+
 def test_a_machine_that_is_slower_altogether_cancels():
     assert compared(KEPT, figures(reference=3.0, din_attend=12.0, din_queue=0.03, din_cpu=13.5))[0] == []
 
