@@ -38,7 +38,7 @@ def bench_curves(
     """Measure, and say where the figures are. Cost: 13 points a model."""
     world, head, points = BenchWorld(sizes), facts(), list[Row]()
     lives = [life for life in (LIFE, *LIVES) if life in users]
-    works = [Work(WORKS[model], model, life, SLOW_PER_S, life=life) for model in models for life in lives]
+    works = [Work(WORKS[model], model, life, SLOW_PER_S, life=life, serving=DEFAULT) for model in models for life in lives]
     bundles = bundles_of(world, DEFAULT, folder)
     with bench_store(world, works, users, folder) as url, running_scorer(DEFAULT, bundles, url) as scorer:
         for work in works:

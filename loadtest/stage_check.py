@@ -92,17 +92,18 @@ def in_blocks(scorer: RunningScorer, requests: dict[str, list[bytes]], blocks: i
 
 
 def compared(kept: Figures, now: Figures) -> tuple[list[str], Table]:
-    """What became slower by more than a tenth and 0.05 ms, and a table of all."""
+    """What became slower by more than a tenth, 0.05 ms and its own noise; and a table of all."""
     table, slower = Table("row", "stage", "baseline ms", "now ms", "ratio", "noise", "slower"), []
     for name in [name for name in now if name in kept and name != "reference"]:
         before, after = kept[name], now[name]
         ratio = after["relative"] / before["relative"] if before["relative"] else 1.0
         worse = (after["relative"] - before["relative"]) * now["reference"]["ms"]
-        if ratio > SLOWER and worse > LEAST_MS:
-            slower.append(name)
-        row, _, stage = name.rpartition(" ")
         noise = max(before["noise"], after["noise"])
-        said = "SLOWER" if name in slower else ""
+        said = ""
+        if ratio > SLOWER and worse > LEAST_MS:
+            said = "SLOWER" if ratio - 1 > noise else "noisy"
+        slower += [name] if said == "SLOWER" else []
+        row, _, stage = name.rpartition(" ")
         table.add_row(row, stage, f"{before['ms']:.3f}", f"{after['ms']:.3f}", f"{ratio:.2f}", f"{noise:.0%}", said)
     return slower, table
 
@@ -122,7 +123,7 @@ def reference_ms() -> float:
 
 def _figure(blocks: list[float], unit: float) -> dict[str, float]:
     """Lower quartile in ms and in references, and the noise: half the distance of the quartiles, as a share of the median."""
-    low, middle, high = quantiles(blocks, n=4) if len(blocks) > 1 else blocks * 3
+    low, middle, high = quantiles(blocks, n=4, method="inclusive") if len(blocks) > 1 else blocks * 3
     noise = (high - low) / 2 / middle if middle else 0.0
     return {"ms": round(low, 4), "relative": round(low / unit, 6), "noise": round(noise, 4)}
 

@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from loadtest import speed_point
+from loadtest import speed_curves, speed_point
 from loadtest.bench_setup import Serving, bundles_of
 from loadtest.bench_world import BenchWorld, Sizes
-from loadtest.speed_curves import knee
-from loadtest.speed_point import check, running_scorer
+from loadtest.speed_curves import bench_curves, knee
+from loadtest.speed_point import Length, check, running_scorer
 from loadtest.speed_table import bench_store, bench_table
 from loadtest.speed_work import Work, bodies
 from loadtest.stage_check import in_blocks
 from service.metrics import STAGES
 
 SIZES = Sizes(items=2_000, categories=40, life_categories=20)
-SERVING = Serving("two", {"mean_pool": {}, "sdim": {}}, {})
+PATIENT = {"CTR_TIMEOUT_MS": "10000", "CTR_STORE_TIMEOUT_MS": "5000"}  # other tests may run beside these
+SERVING = Serving("two", {"mean_pool": {}, "sdim": {}}, PATIENT)
 WORKS = [
     Work("short", "mean_pool", 50, 50, p99_ms=1000, cpu_ms=1000, life=200, categories=10, candidates=40, serving=SERVING),
     Work("state", "sdim", 200, 50, life=200, categories=10, candidates=40, serving=SERVING),
@@ -85,6 +86,23 @@ def test_other_sizes_are_made_anew(folder):
 def test_a_model_that_no_row_has_is_an_error(folder):
     with pytest.raises(ValueError, match="no row of nothing; models are mean_pool, sdim"):
         bench_table(True, "nothing", folder, folder, SIZES, WORKS, LIVES)
+
+
+def test_curves_are_measured_and_drawn(folder, tmp_path, monkeypatch):
+    small = {"DEFAULT": SERVING, "LIFE": 200, "NUMBERS": (10,), "SHARES": (0.1, 0.2), "SLOW_PER_S": 50}
+    for name, value in small.items():
+        monkeypatch.setattr(speed_curves, name, value)
+    path = bench_curves(tmp_path, folder, SIZES, ["sdim"], Length(0.4, 1_000, 0.1), LIVES)
+    content = json.loads(path.read_text())
+    assert [point["curve"] for point in content["points"]] == ["behaviours", "candidates", "candidates", "rate", "rate"]
+    assert [point["candidates"] for point in content["points"]] == [500, 500, 10, 500, 500]
+    for point in content["points"]:
+        assert sum(point["stages"].values()) == pytest.approx(point["total_ms"], abs=0.01)
+    assert set(content["knee_per_s"]) == {"sdim"}
+    page = (tmp_path / "curves.md").read_text()
+    for name in ("rate", "behaviours", "candidates", "stages"):
+        assert f"curves_{name}.svg" in page
+        assert "</svg>" in (tmp_path / f"curves_{name}.svg").read_text()
 
 
 @pytest.mark.parametrize(
