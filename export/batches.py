@@ -1,7 +1,8 @@
 """From labelled requests to graph inputs: search, gather, pad. The search is the service's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from export.data.dataset import Dataset
 from export.data.histories import ClusteredHistory, History, occurrences
 from export.data.requests import Requests
 from export.models.contract import CTRModel, Scored, as_array
+from store.bundle import ITEM_VECTOR
+from store.clusters import clustered_at
 from store.graph_inputs import GraphInputs, search_inputs, stack
+from store.schema import Schema
 from store.search import SEARCHES, Search
 from store.snapshot import Snapshot
 from store.types import UNKNOWN, Behaviours, Candidates, Floats, Retrieved, Rows
@@ -41,6 +45,13 @@ def search_request(
     """One request, searched and gathered as the service does it."""
     searched, retrieved, inputs = search_inputs(search, candidates, behaviours, at, recent, context, snapshot)
     return SearchedRequest(candidates, behaviours, searched, retrieved, inputs)
+
+
+def own_clusters(
+    search: Search, behaviours: Behaviours, at: int, tables: Mapping[str, NDArray[Any]], schema: Schema
+) -> Snapshot | None:  # fmt: skip
+    """What a request without a snapshot makes of a life, where its search is one over clusters; else None."""
+    return clustered_at(at, behaviours, tables[ITEM_VECTOR], schema) if search.clustered else None
 
 
 class Batcher:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.batches import SearchedRequest, search_request
+from export.batches import SearchedRequest, own_clusters, search_request
 from export.data.dataset import ITEMS_FILE, Dataset
 from export.graph import export_graph, export_update, table_axes
 from export.models.contract import CTRModel
@@ -32,7 +32,6 @@ from store.bundle import (
     read_manifest,
     write_manifest,
 )
-from store.clusters import clustered_at
 from store.graph_inputs import scores_of
 from store.search import SEARCHES
 from store.types import FIRST_KNOWN, Candidates
@@ -59,9 +58,7 @@ def golden_request(dataset: Dataset, model: CTRModel, tables: dict[str, NDArray[
     candidates = Candidates(row, dataset.registry.category[row])
     at = int(requests.at[chosen])
     behaviours = dataset.history(int(requests.user[chosen]), at)
-    snapshot = None
-    if search.clustered:  # as a request without a snapshot makes them
-        snapshot = clustered_at(at, behaviours, tables[ITEM_VECTOR], dataset.schema)
+    snapshot = own_clusters(search, behaviours, at, tables, dataset.schema)
     return chosen, search_request(search, model.config.recent, candidates, behaviours, at, requests.context[chosen], snapshot)
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.batches import search_request
-from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
-from store.clusters import clustered_at
+from export.batches import own_clusters, search_request
+from store.bundle import GRAPH, UPDATE, Bundle, BundleInvalid
 from store.fold import fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
 
@@ -20,9 +19,7 @@ def verify(bundle: Bundle) -> float:
         BundleInvalid: it is above the manifest's tolerance.
     """
     golden, manifest = bundle.golden, bundle.manifest
-    snapshot = None
-    if bundle.search.clustered:
-        snapshot = clustered_at(golden.at, golden.behaviours, bundle.tables[ITEM_VECTOR], manifest.schema_)
+    snapshot = own_clusters(bundle.search, golden.behaviours, golden.at, bundle.tables, manifest.schema_)
     request = search_request(
         bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context, snapshot
     )

@@ -8,11 +8,8 @@ faiss is compared with where it is installed: pip install 'longtrail[kernels]'.
 
 import importlib.util
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +20,7 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.progress import track
 
-from export.report.machine import machine
+from loadtest.measured_on import facts, table
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours, Candidates
 
@@ -52,10 +49,7 @@ def bench_kernels(results: Path = RESULTS) -> Path:
     """Measure, and say where the table is. Cost: about a minute."""
     content: dict[str, Any] = {
         "schema": 1,
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        **facts(),
         "candidates": CANDIDATES,
         "k": K,
         "repeats": REPEATS,
@@ -143,17 +137,18 @@ def _onnxruntime(query: "np.ndarray[Any, np.dtype[np.float32]]", key: "np.ndarra
 
 def _page(content: dict[str, Any]) -> str:
     """The table as Markdown."""
-    lines = [
-        f"| {row['work']} | {row['ours_ms']} | {row['ours_wall_ms']} | {row.get('library', 'not installed')} | "
-        f"{row.get('library_ms', '')} | {row.get('times', '')} |"
+    cells = [
+        [str(cell) for cell in (
+            row["work"], row["ours_ms"], row["ours_wall_ms"], row.get("library", "not installed"), row.get("library_ms", ""),
+            row.get("times", ""),
+        )]
         for row in content["rows"]
-    ]
+    ]  # fmt: skip
     return "\n".join([
         f"# Search kernels\n\n{content['made']}, {content['machine']}, load before {content['load_before']}, commit "
         f"{content['commit']}. `make bench PART=kernels` measures again.\n",
         f"{content['candidates']} candidates, K = {content['k']}, one thread; medians of {content['repeats']}, in turns; ms of "
         "CPU, `times` the median of the ratios. Ours gathers what it reads and unites the heads' lists; faiss is given an "
         "index, onnxruntime (MatMul, TopK) the keys transposed, and neither breaks ties nor unites.\n",
-        "| work | ours ms | wall ms | library | library ms | times |\n| --- | --- | --- | --- | --- | --- |",
-        *lines,
-    ]) + "\n"  # fmt: skip
+        table(["work", "ours ms", "wall ms", "library", "library ms", "times"], cells),
+    ])  # fmt: skip

@@ -14,8 +14,9 @@ from export.report.machine import cores
 from loadtest.bench_setup import bundles_of
 from loadtest.bench_world import BenchWorld, Sizes
 from loadtest.curve_plots import LIMIT_MS, Knees, Row, draw_plots
+from loadtest.measured_on import facts, table
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
-from loadtest.speed_page import facts, head_line, ms, table
+from loadtest.speed_page import head_line, ms
 from loadtest.speed_point import Length, Point, RunningScorer, check, measure, running_scorer
 from loadtest.speed_table import FOLDER, RESULTS, SIZES, bench_store
 from loadtest.speed_work import DEFAULT, USERS, Work, bodies

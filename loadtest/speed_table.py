@@ -12,7 +12,8 @@ from rich.console import Console
 
 from loadtest.bench_setup import bundles_of, fill_store, models_keeping, store_folder
 from loadtest.bench_world import BenchWorld, Sizes
-from loadtest.speed_page import Measured, facts, ms, write
+from loadtest.measured_on import facts
+from loadtest.speed_page import Measured, ms, write
 from loadtest.speed_point import Length, Point, check, measure, running_scorer
 from loadtest.speed_work import TABLE, USERS, Work, bodies
 from store.connection import connect

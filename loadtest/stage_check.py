@@ -20,8 +20,8 @@ from rich.table import Table
 
 from loadtest.bench_setup import bundles_of
 from loadtest.bench_world import BenchWorld
+from loadtest.measured_on import facts
 from loadtest.service_process import cpu_s
-from loadtest.speed_page import facts
 from loadtest.speed_point import RunningScorer, running_scorer, stage_times
 from loadtest.speed_table import FOLDER, RESULTS, SIZES, bench_store
 from loadtest.speed_work import DEFAULT, TABLE, USERS, Work, bodies

@@ -5,12 +5,9 @@ Writes loadtest/results/store.json and store.md. Times are medians; the machine'
 """
 
 import json
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,9 @@ from redis import Redis
 from rich.console import Console
 from rich.progress import track
 
-from export.report.machine import machine
 from loadtest.freshness_bench import measure
 from loadtest.made_up import BUCKETS, CROSS_FEATURES, DATA, USERS, made_up, median_ms
+from loadtest.measured_on import facts, table
 from loadtest.states_bench import bench_states
 from store import keys
 from store.append import Appender, Arrived, Caps
@@ -54,15 +51,12 @@ console = Console(stderr=True)
 
 def bench_store(results: Path = RESULTS) -> Path:
     """Measure, and say where the tables are."""
-    before = os.getloadavg()[0]
+    head = facts()
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder)) as url:
         redis = connect(url)
         content: dict[str, Any] = {
             "schema": 1,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "load_before": round(before, 2),
-            "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+            **head,
             "server": server_name(redis.info("server")),
             "cross_features": CROSS_FEATURES,
             "bytes": [_bytes(redis, name) for name in track(USERS, "bytes", console=console)],
@@ -239,9 +233,7 @@ def _page(content: dict[str, Any]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
-    lines += [[_cell(row.get(name)) for name in names] for row in rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table([name.replace("_", " ") for name in names], [[_cell(row.get(name)) for name in names] for row in rows])
 
 
 def _cell(value: Any) -> str:

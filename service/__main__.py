@@ -6,8 +6,6 @@ Settings of all of them are environment variables: python -m service settings
 import logging
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -19,7 +17,7 @@ from rich.progress import track
 
 from service.app import create_app
 from service.settings import Settings, read_settings
-from store.embedded import StoreUnavailable, embedded_store
+from store.embedded import StoreUnavailable, store_at
 
 log = logging.getLogger("longtrail")
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, add_completion=False)
@@ -36,7 +34,7 @@ def serve(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     settings = read_settings()
-    with _store(settings, borrow=False) as redis_url:
+    with store_at(settings.redis_url, settings.store_folder, borrow=False) as redis_url:
         log.info("store: %s", "CTR_REDIS_URL" if settings.redis_url else redis_url)
         uvicorn.run(
             create_app(settings, redis_url), host=settings.host, port=settings.port, loop="uvloop", http="httptools",
@@ -57,7 +55,7 @@ def consume() -> None:
     from service.consumer import ConsumerStopped, consume  # the scorer does without its libraries
 
     settings = read_settings()
-    with _store(settings) as redis_url:
+    with store_at(settings.redis_url, settings.store_folder) as redis_url:
         try:
             consume(settings, redis_url)
         except ConsumerStopped as error:
@@ -73,7 +71,7 @@ def keep(everyone: All = False, drop: Drop = False) -> None:
     from service.keeper import open_keeper
 
     settings = read_settings()
-    with _store(settings) as redis_url:
+    with store_at(settings.redis_url, settings.store_folder) as redis_url:
         keeper = open_keeper(settings, redis_url)
         if not (everyone or drop):
             keeper.run()
@@ -83,16 +81,6 @@ def keep(everyone: All = False, drop: Drop = False) -> None:
                 for user_id in track(keeper.users(), what, console=Console(stderr=True), total=None):
                     do(user_id)
         print(keeper.summary)
-
-
-@contextmanager
-def _store(settings: Settings, borrow: bool = True) -> Iterator[str]:
-    """The URL of the store that the settings name, or of the embedded one, running. `borrow` as `embedded_store` has it."""
-    if settings.redis_url:
-        yield settings.redis_url
-        return
-    with embedded_store(settings.store_folder, borrow) as url:
-        yield url
 
 
 def _setting(loc: tuple[int | str, ...]) -> str:

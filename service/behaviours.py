@@ -3,6 +3,8 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -75,28 +77,20 @@ class StoreReader:
         recent = max(bundle.manifest.recent, search.newest)
         if not self._breaker.allows():
             return Fetched(Behaviours.empty(cross_features), degraded=("store_down",), store_failed=True)
-        try:  # directly after: whatever happens from here on is reported to the breaker
-            self._check(bundle)
-            if bundle.snapshots is None:
-                wanted = categories[categories >= FIRST_KNOWN]
-                read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before)
-                fetched = Fetched(read.behaviours, bad_records=read.bad_records)
-            else:
-                states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
-                fetched = self._counted(states.read(call.user_id, recent, call.before))
-            if call.explain:
-                fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
+        try:
+            with reported(self._breaker):
+                self._check(bundle)
+                if bundle.snapshots is None:
+                    wanted = categories[categories >= FIRST_KNOWN]
+                    read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before)
+                    fetched = Fetched(read.behaviours, bad_records=read.bad_records)
+                else:
+                    states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
+                    fetched = self._counted(states.read(call.user_id, recent, call.before))
+                if call.explain:
+                    fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
-            why = reason(error)
-            if why == "store_error" or isinstance(error, OfOneNode):  # whose node has a breaker of its own
-                self._breaker.succeeded()
-            else:
-                self._breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
-            return Fetched(Behaviours.empty(cross_features), degraded=(why,), store_failed=True)
-        except BaseException:
-            self._breaker.succeeded()  # a fault of ours says nothing of the store
-            raise
-        self._breaker.succeeded()
+            return Fetched(Behaviours.empty(cross_features), degraded=(reason(error),), store_failed=True)
         return replace(fetched, degraded=("bad_record",)) if fetched.bad_records else fetched
 
     def _counted(self, read: StateRead) -> Fetched:
@@ -142,6 +136,23 @@ class StoreReader:
         row = np.concatenate([fetched.behaviours.row, clusters.row]) if clusters else fetched.behaviours.row
         beyond = np.unique(row[row >= bundle.manifest.item_rows])
         return StoredRegistry(self._redis, self._data).ids_of(beyond.tolist())
+
+
+@contextmanager
+def reported(breaker: Breaker) -> Iterator[None]:
+    """Tells the breaker that let the caller in how its reads of the store end; faults go on to the caller."""
+    try:
+        yield
+    except RedisError as error:
+        if reason(error) == "store_error" or isinstance(error, OfOneNode):  # whose node has a breaker of its own
+            breaker.succeeded()
+        else:
+            breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
+        raise
+    except BaseException:
+        breaker.succeeded()  # a fault of ours says nothing of the store
+        raise
+    breaker.succeeded()
 
 
 def reason(error: RedisError) -> str:

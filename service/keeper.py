@@ -31,8 +31,7 @@ from service.table_refresh import open_refresher
 from service.tables import RequestTables
 from store import keys
 from store.behaviour_tree import BehaviourTree
-from store.bundle import ITEM_VECTOR
-from store.clusters import clustered, completion_of, refresh_before
+from store.clusters import refresh_before
 from store.connection import connect, text
 from store.snapshot import Snapshot
 from store.states import StateRead, UserStates
@@ -75,7 +74,6 @@ class ModelStates:
             redis, schema.data, len(schema.cross_features), [feature.buckets for feature in schema.cross_features]
         )
         self._states = UserStates(redis, schema.data, self._tree, bundle.snapshots, bundle.registry)
-        self._completion = completion_of(schema)
 
     def keep(self, user_id: str, now: int) -> Did:
         """Bring one user's snapshot up to the tree.
@@ -134,8 +132,7 @@ class ModelStates:
             life, arrived = _until(now, whole.behaviours, whole.arrived)
             read_at = whole.arrived
         within, tables = _within_tables(loaded, life)
-        item_vector = (tables.tables or loaded.bundle.tables)[ITEM_VECTOR]
-        snapshot = clustered(within, refresh, item_vector, self._completion)
+        snapshot = tables.clustered(within, now, loaded.bundle)
         if not snapshot.folded:
             return None  # too short a life to have clusters
         snapshot = tables.as_stored(snapshot)

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from service.behaviours import Fetched
 from service.request import Call
 from service.tables import RequestTables, Tables
-from store.bundle import ITEM_VECTOR, Bundle
-from store.clusters import APART, clustered_at
+from store.bundle import Bundle
+from store.clusters import APART
 from store.fold import State
 from store.graph_inputs import GraphInputs, search_inputs
-from store.snapshot import Snapshot
 from store.types import Behaviours, Retrieved
 
 CLUSTER_S = 10e-6  # to make clusters, a behaviour: 90 ms for 10,000
@@ -48,9 +47,11 @@ def search(
     candidates, within, snapshot = tables.renumbered(call.candidates, within, snapshot)
     of_store = fetched.snapshot
     if snapshot is None and bundle.search.clustered and len(behaviours) > APART:
-        snapshot = _clusters_in_time(call, within, bundle, tables, deadline)
-        of_store = None if snapshot is None else tables.as_stored(snapshot)
-        degraded = degraded if snapshot is not None else (*degraded, "state_missing")
+        if CLUSTER_S * len(behaviours) <= (deadline - time.perf_counter()) / 2:
+            snapshot = tables.clustered(within, call.at, bundle)
+            of_store = tables.as_stored(snapshot)
+        else:
+            degraded = (*degraded, "state_missing")
     _, retrieved, inputs = search_inputs(
         tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
     )
@@ -58,13 +59,3 @@ def search(
         behaviours = of_store.and_newer(behaviours)
     state = of_store.state or None if of_store is not None else None
     return Searched(behaviours, retrieved, inputs, state, tables.tables, degraded)
-
-
-def _clusters_in_time(
-    call: Call, behaviours: Behaviours, bundle: Bundle, tables: RequestTables, deadline: float
-) -> Snapshot | None:  # fmt: skip
-    """The clusters of a life, whose rows are the tables'; None = there is no time to make them."""
-    if CLUSTER_S * len(behaviours) > (deadline - time.perf_counter()) / 2:
-        return None
-    item_vector = (tables.tables or bundle.tables)[ITEM_VECTOR]
-    return clustered_at(call.at, behaviours, item_vector, bundle.manifest.schema_)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.behaviours import reason
+from service.behaviours import reason, reported
 from service.block_cache import BlockCache, CachedTable
 from service.metrics import Metrics
 from store.breaker import Breaker
@@ -41,22 +41,13 @@ class BlockReader:
         found: Blocks = {}
         end, bad = time.monotonic() + self._limit_s, False
         try:
-            for at in range(0, len(wanted), AT_ONCE):
-                if at and time.monotonic() > end:
-                    self._breaker.succeeded()  # it answers: there is only too much to ask for
-                    return found, ("store_timeout",)
-                bad |= self._read_some(wanted[at : at + AT_ONCE], found)
+            with reported(self._breaker):
+                for at in range(0, len(wanted), AT_ONCE):
+                    if at and time.monotonic() > end:
+                        return found, ("store_timeout",)  # it answers: there is only too much to ask for
+                    bad |= self._read_some(wanted[at : at + AT_ONCE], found)
         except RedisError as error:
-            why = reason(error)
-            if why == "store_error":
-                self._breaker.succeeded()
-            else:
-                self._breaker.failed(unreachable="connecting" in str(error))
-            return found, (why,)
-        except BaseException:
-            self._breaker.succeeded()  # a fault of ours says nothing of the store
-            raise
-        self._breaker.succeeded()
+            return found, (reason(error),)
         return found, ("bad_record",) if bad else ()
 
     def prefetch(self, wanted: Sequence[Wanted]) -> None:

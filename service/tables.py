@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from service.block_cache import BlockCache, CachedTable
 from service.table_blocks import BlockReader
-from store.bundle import Bundle
+from store.bundle import ITEM_VECTOR, Bundle
+from store.clusters import clustered_at
 from store.search import SEARCHES, Search
 from store.snapshot import Snapshot
 from store.types import FIRST_KNOWN, UNKNOWN, Behaviours, Candidates, Rows
@@ -43,6 +44,11 @@ class RequestTables:
         if snapshot is not None and snapshot.clusters is not None:
             snapshot = replace(snapshot, clusters=replace(snapshot.clusters, row=self._of(snapshot.clusters.row)))
         return replace(candidates, row=self._of(candidates.row)), replace(behaviours, row=self._of(behaviours.row)), snapshot
+
+    def clustered(self, life: Behaviours, at: int, bundle: Bundle) -> Snapshot:
+        """The snapshot that the last refresh before `at` leaves of a life, rows of these tables both."""
+        item_vector = (self.tables or bundle.tables)[ITEM_VECTOR]
+        return clustered_at(at, life, item_vector, bundle.manifest.schema_)
 
     def as_stored(self, snapshot: Snapshot) -> Snapshot:
         """A snapshot of renumbered behaviours with rows as the bundle's registry has them."""

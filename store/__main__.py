@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +17,7 @@ from store.append import DEFAULT_CAPS, Caps
 from store.behaviour_tree import BehaviourTree
 from store.bundle import Bundle
 from store.connection import connect, servers, text
-from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store
+from store.embedded import DEFAULT_FOLDER, StoreUnavailable, embedded_store, store_at
 from store.ids import canonical_id
 from store.keys import check_data_name
 from store.load import NotPrepared, Prepared, load
@@ -77,7 +76,7 @@ def load_command(
     source = Prepared.open(prepared / data, with_behaviours=behaviours is None)
     total = source.rows if behaviours is None else None
     columns = (TextColumn("load trees"), BarColumn(), MofNCompleteColumn(), TextColumn("behaviours"), TimeElapsedColumn())
-    with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
+    with store_at(url, folder) as store_url, Progress(*columns, console=console) as progress:
         task = progress.add_task("load", total=total)
         caps = Caps(cap_per_category, cap_per_user, ttl_s)
         done = load(source, store_url, lambda one: progress.advance(task, one.behaviours), behaviours, ray, caps)
@@ -113,7 +112,7 @@ def publish_command(
     for the graph they were made with: after `train` roll the new bundle out to the scorers as well.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("values"), TimeElapsedColumn())
-    with _store(url, folder) as store_url, Progress(*columns, console=console) as progress:
+    with store_at(url, folder) as store_url, Progress(*columns, console=console) as progress:
         for path in bundles:
             bundle = Bundle(path)
             task = progress.add_task(bundle.name, total=None)
@@ -130,7 +129,7 @@ def publish_command(
 @app.command()
 def stats(data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER) -> None:
     """Count what the store holds of a data set, and which settings of the server matter to it."""
-    with _store(url, folder) as store_url:
+    with store_at(url, folder) as store_url:
         redis = connect(store_url)
         schema = stored_schema(redis, data)
         if schema is None:
@@ -158,7 +157,7 @@ def show(
     data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER, newest: int = 20,
 ) -> None:  # fmt: skip
     """Print a user's tree: categories by size, then the newest behaviours."""
-    with _store(url, folder) as store_url:
+    with store_at(url, folder) as store_url:
         redis = connect(store_url)
         schema = stored_schema(redis, data)
         if schema is None:
@@ -192,7 +191,7 @@ def delete(
     data: Data = "complete_journey", url: Url = "", folder: Folder = DEFAULT_FOLDER,
 ) -> None:  # fmt: skip
     """Remove a user's tree and snapshots."""
-    with _store(url, folder) as store_url:
+    with store_at(url, folder) as store_url:
         found = BehaviourTree(connect(store_url), data, 0).delete(user)
         console.print(f"user {user}: {'removed' if found else 'had no tree'}")
 
@@ -206,10 +205,6 @@ def embedded(folder: Folder = DEFAULT_FOLDER) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
         ended.wait()
-
-
-def _store(url: str, folder: Path) -> AbstractContextManager[str]:
-    return nullcontext(url) if url else embedded_store(folder)
 
 
 def _date(ts: float) -> str:

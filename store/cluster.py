@@ -35,6 +35,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from store.breaker import PAUSE_S, Breaker
+from store.scripts import raise_first
 
 REDIRECTIONS = 5  # of one call; more say that the nodes do not agree
 TRY_AGAIN_S = 0.01  # between two tries while a slot's keys are split between two nodes
@@ -243,9 +244,7 @@ class _Pipeline(ClusterPipeline):
                 except RedisError as error:
                     replies[i] = error
         if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            raise_first(replies)
         return replies
 
     def _first_round(self, commands: Commands) -> list[Any]:

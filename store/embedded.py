@@ -9,7 +9,7 @@ import fcntl
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from redis import Redis
@@ -74,6 +74,11 @@ def embedded_store(folder: Path = DEFAULT_FOLDER, borrow: bool = True) -> Iterat
             finally:
                 (folder / URL_FILE).unlink(missing_ok=True)
                 server.stop()
+
+
+def store_at(url: str, folder: Path, borrow: bool = True) -> AbstractContextManager[str]:
+    """The URL of the store that is named, or of the embedded one over `folder`, running; else as `embedded_store`."""
+    return nullcontext(url) if url else embedded_store(folder, borrow)
 
 
 def _running_store(folder: Path) -> str:

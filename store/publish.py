@@ -30,6 +30,7 @@ from store.published import (
     item_table_names,
     keys_of,
 )
+from store.scripts import Call, Script
 from store.table_values import TableForm, digest_of, encode_block, payload_of
 
 LEFTOVERS_S = 3600  # how long the values of a publish that never ended stay
@@ -38,11 +39,11 @@ GRAPHS_KEPT = 2  # of a model: the newest, and the one before it for scorers tha
 AT_ONCE = 200  # values of one round trip
 
 # KEYS: pointers. ARGV: field, the pointer that was read at the start, the new one.
-SWITCH = """
+SWITCH = Script("""
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
-"""
+""")
 
 
 class PublishedMeanwhile(ValueError):
@@ -116,7 +117,7 @@ def publish(
     unfinished = redis.hget(keys.unfinished_tables(data), name)  # of a publish that was killed where nothing expires
     redis.hset(keys.unfinished_tables(data), name, content)
     _each(redis, wanted, lambda pipeline, key: pipeline.persist(key))
-    if not redis.eval(SWITCH, 1, keys.tables(data), name, found.get(name, b""), content):
+    if not SWITCH.run(redis, Call([keys.tables(data)], [name, found.get(name, b""), content])):
         raise PublishedMeanwhile(f"{bundle.name}: another publish ended while this one was at work; run it again")
     redis.hdel(keys.unfinished_tables(data), name)
     old = [found[name]] if name in found else []

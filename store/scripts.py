@@ -56,9 +56,7 @@ class Script:
         for i, reply in zip(unknown, again, strict=True):
             replies[i] = reply
         if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            raise_first(replies)
         return replies
 
     @staticmethod
@@ -69,3 +67,10 @@ class Script:
         for call in calls:
             pipeline.execute_command(command, script, len(call.keys), *call.keys, *call.arguments)  # type: ignore[no-untyped-call]
         return list(pipeline.execute(raise_on_error=False))
+
+
+def raise_first(replies: Sequence[Any]) -> None:
+    """Raise the first error that stands among replies, if there is one."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import service.request
-from export.batches import SearchedRequest, search_request
+from export.batches import SearchedRequest, own_clusters, search_request
 from export.bundle import torch_scores
 from export.models import list_models
 from export.precompute import item_tables
@@ -17,8 +17,7 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import Call, ScoreRequest
 from service.search import Searched, search
-from store.bundle import ITEM_VECTOR, Bundle
-from store.clusters import clustered_at
+from store.bundle import Bundle
 from store.connection import connect
 from store.graph_inputs import scores_of
 from store.search import SEARCHES
@@ -70,7 +69,7 @@ def compared(request, world, scorer, chosen):
         user, history = int(requests.user[index]), dataset.history(int(requests.user[index]), int(requests.at[index]))
         candidates = Candidates(row, registry.category[row])
 
-        clusters = clustered_at(at, history, tables[ITEM_VECTOR], dataset.schema) if offline_search.clustered else None
+        clusters = own_clusters(offline_search, history, at, tables, dataset.schema)
         asked = (candidates, history, at, requests.context[index], clusters)
         offline = search_request(offline_search, run.model.config.recent, *asked)
         result.offline.append(offline)

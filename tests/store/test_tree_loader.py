@@ -158,29 +158,32 @@ def test_a_second_load_drops_no_event_that_came_since(load, tree, redis, data_na
     assert events_of(tree.read_life("u").behaviours) == before
 
 
-def test_a_tree_that_changes_between_reading_and_writing_is_read_again(load, tree, redis, data_name, monkeypatch):
+@pytest.fixture
+def append_after_reading(redis, data_name, monkeypatch):
+    """From its call on user u gets this event between every reading of the loader and its writing."""
+
+    def begin(event):
+        read = TreeLoader._read
+
+        def read_then_append(self, users):
+            lives = read(self, users)
+            Appender(redis, data_name, 1).append([Arrived("u", *event[:3], bytes(event[3:]))])
+            return lives
+
+        monkeypatch.setattr(TreeLoader, "_read", read_then_append)
+
+    return begin
+
+
+def test_a_tree_that_changes_between_reading_and_writing_is_read_again(load, tree, append_after_reading):
     load({"u": SMALL})
-    event, read = (3, 3, 50, 5), TreeLoader._read
-
-    def read_then_append(self, users):
-        lives = read(self, users)
-        Appender(redis, data_name, 1).append([Arrived("u", *event[:3], bytes(event[3:]))])
-        return lives
-
-    monkeypatch.setattr(TreeLoader, "_read", read_then_append)
+    append_after_reading(event := (3, 3, 50, 5))
     assert load({"u": [LATE]}) == {"u": True}
     assert events_of(tree.read_life("u").behaviours) == in_order(*SMALL, LATE, event)
 
 
-def test_a_tree_that_appears_between_reading_and_writing_is_joined(load, tree, redis, data_name, monkeypatch):
-    event, read = (3, 3, 50, 5), TreeLoader._read
-
-    def read_then_append(self, users):
-        lives = read(self, users)
-        Appender(redis, data_name, 1).append([Arrived("u", *event[:3], bytes(event[3:]))])
-        return lives
-
-    monkeypatch.setattr(TreeLoader, "_read", read_then_append)
+def test_a_tree_that_appears_between_reading_and_writing_is_joined(load, tree, append_after_reading):
+    append_after_reading(event := (3, 3, 50, 5))
     load({"u": SMALL})
     assert events_of(tree.read_life("u").behaviours) == in_order(*SMALL, event)
 
