@@ -108,11 +108,11 @@ class Batcher:
             self.refresh()  # the clusters that the first step reads
         read = [self._read(request) for request in requests]
         self.refresh(np.unique(np.concatenate([np.append(b.row, c.row) for c, b, _ in read])))
-        scored, place, rows = self._forward(requests, read)
+        scored, real, rows = self._forward(requests, read)
         label = torch.from_numpy(np.concatenate([self.requests.items(request)[1] for request in requests]))
-        loss = binary_cross_entropy_with_logits(scored.logit.flatten()[place], label)
+        loss = binary_cross_entropy_with_logits(scored.logit[real], label)
         if scored.auxiliary_logit is not None:
-            loss = loss + binary_cross_entropy_with_logits(scored.auxiliary_logit.flatten()[place], label)
+            loss = loss + binary_cross_entropy_with_logits(scored.auxiliary_logit[real], label)
         if scored.auxiliary_loss is not None:
             loss = loss + scored.auxiliary_loss
         if self.model.config.item_l2:
@@ -122,15 +122,15 @@ class Batcher:
 
     def scores(self, requests: Sequence[int]) -> list[Floats]:
         """Probabilities float32 [C] of each request, from tables as they are."""
-        scored, place, _ = self._forward(requests, [self._read(request) for request in requests])
-        score = torch.sigmoid(scored.logit.flatten()[place]).numpy()
+        scored, real, _ = self._forward(requests, [self._read(request) for request in requests])
+        score = torch.sigmoid(scored.logit[real]).numpy()
         sizes = [len(self.requests.items(request)[0]) for request in requests]
         return np.split(score, np.cumsum(sizes)[:-1])
 
     def _forward(
         self, requests: Sequence[int], read: list[tuple[Candidates, Behaviours, Snapshot | None]]
-    ) -> tuple[Scored, NDArray[np.intp], Rows]:
-        """The scored batch, where in its logits (flattened) each candidate stands, and the rows it looked up."""
+    ) -> tuple[Scored, Tensor, Rows]:
+        """The scored batch, which of its logits are of candidates (bool [U, C]), and the rows it looked up."""
         search = self.search_type(self.model.search_spec, self.tables)
         recent = self.model.config.recent
         searched = [
@@ -144,9 +144,8 @@ class Batcher:
         inputs = {name: torch.from_numpy(self.local[array] if name in ROW_INPUTS else array) for name, array in arrays.items()}
         inputs |= {name: torch.from_numpy(self.tables[name][rows]) for name in self.model.graph_tables}
         scored = self.model(self.model.items(self.features[rows]), inputs)
-        _, groups, places = arrays["candidate_row"].shape
-        flat = [u * groups * places + _flat_places(request.retrieved, places) for u, request in enumerate(searched)]
-        return scored, np.concatenate(flat), rows
+        sizes = torch.tensor([len(candidates.row) for candidates, _, _ in read])
+        return scored, torch.arange(scored.logit.shape[1]) < sizes.unsqueeze(1), rows
 
     def _drawn(self, request: SearchedRequest) -> GraphInputs:
         """Inputs that only training has: U = 1, as those of `graph_inputs`."""
@@ -176,12 +175,3 @@ class Batcher:
     def _forgetful(self, row: Rows) -> Rows:
         assert self.random is not None
         return np.where(self.random.random(len(row)) < FORGOTTEN, UNKNOWN, row).astype(np.int32)
-
-
-def _flat_places(retrieved: Retrieved, places: int) -> NDArray[np.intp]:
-    """Where each candidate's logit stands in [G, S] flattened, S widened to `places` by padding."""
-    own = retrieved.place.reshape(len(retrieved.index), -1)  # [G, S]
-    group, at = np.nonzero(own >= 0)
-    flat = np.empty(len(group), np.intp)
-    flat[own[group, at]] = group * places + at
-    return flat

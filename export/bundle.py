@@ -68,7 +68,7 @@ def torch_scores(run: Run, request: SearchedRequest, tables: dict[str, NDArray[A
     arrays = {name: request.inputs[name] for name in model.batch_names} | {name: tables[name] for name in model.graph_tables}
     with torch.inference_mode():
         scored = model(torch.from_numpy(tables[ITEM_VECTOR]), {name: torch.from_numpy(array) for name, array in arrays.items()})
-    return scores_of(scored.logit[0].numpy(), request.retrieved.place, len(request.candidates.row))
+    return scores_of(scored.logit[0].numpy())
 
 
 def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:

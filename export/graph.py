@@ -24,7 +24,7 @@ from store.graph_inputs import AXES, GraphInputs
 from store.search import SEARCHES
 
 OPSET = 20
-FREE = ("N", "G", "S", "K", "R", "T")
+FREE = ("N", "C", "G", "S", "K", "R", "T")
 Axes = dict[str, tuple[str, ...]]
 
 
@@ -60,7 +60,7 @@ def export_graph(
     names = [*model.graph_tables, *model.input_names]
     arrays = {**tables, **{name: tables[f"initial_{name}"][None] for name in _state_axes(model)}, **inputs}
     axes = AXES | _state_axes(model) | table_axes(model, tables)
-    outputs: Axes = {"logit": ("U", "P")} | ({"weight": ("U", "P", "K")} if model.explains else {})
+    outputs: Axes = {"logit": ("U", "C")} | ({"weight": ("U", "P", "K")} if model.explains else {})
     fixed = ({"G"} if SEARCHES[model.search_name].group is None else {"S"}) | ({"K"} if model.fixed_k else set())
     _export(_Score(model.eval(), names), [ITEM_VECTOR, *names], arrays, axes, fixed, list(outputs), path)
     described = [_spec(name, arrays[name], axes[name]) for name in (ITEM_VECTOR, *names)]
@@ -97,8 +97,21 @@ def _export(
             module, tuple(arguments), path, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
             input_names=names, output_names=outputs, dynamic_shapes=_like_forward(module, shapes),
         )  # fmt: skip
+    _with_constant_slopes(path)
     onnx.checker.check_model(path, full_check=True)
     _check_free(path, names, shapes)
+
+
+def _with_constant_slopes(path: Path) -> None:
+    """PReLU with one trained slope as LeakyReLU: the same numbers, which onnxruntime computes twenty times as fast."""
+    graph = (model := onnx.load(path)).graph
+    slopes = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "PRelu" and slopes[node.input[1]].size == 1:
+            slope = float(slopes[node.input[1]].item())
+            changed = onnx.helper.make_node("LeakyRelu", node.input[:1], node.output, node.name, alpha=slope)
+            node.CopyFrom(changed)
+    onnx.save(model, path)
 
 
 def _like_forward(module: nn.Module, shapes: list[dict[int, Any]]) -> tuple[Any, ...]:

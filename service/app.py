@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,12 +15,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from redis import Redis
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import check_admin_key, check_key
 from service.behaviours import StoreReader
@@ -196,6 +198,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service: Service = app.state.service
         return await service.events(request)
 
+    _straight(app, score_route, events_route)
+
     @app.get(
         "/users/{user_id:path}/behaviours",
         openapi_extra={"parameters": _LISTING},
@@ -246,6 +250,21 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         return Response(generate_latest(app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+def _straight(app: FastAPI, *endpoints: Callable[[Request], Awaitable[Response]]) -> None:
+    """Call these endpoints without FastAPI's reading of parameters, which they do not use: it costs 0.1 ms and more."""
+    for route in app.router.routes:
+        if isinstance(route, APIRoute) and route.endpoint in endpoints:
+            route.app = _asgi(route.endpoint)
+
+
+def _asgi(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return answer
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Output of a graph, at the places of the search."""
+    """Output of a graph."""
 
-    logit: Floats  # [P]
-    weight: Floats | None  # [P, K] attention per retrieved behaviour, if asked for
+    logit: Floats  # [C]
+    weight: Floats | None  # [P, K] attention per retrieved behaviour, at the places of the search, if asked for
     state_missing: bool = False  # there was no time to fold the behaviours after the snapshot
 
 
@@ -54,7 +54,7 @@ class Graph:
         self, inputs: GraphInputs, state: State | None = None, weights: bool = False, until: float = math.inf,
         tables: Tables | None = None,
     ) -> Attended:  # fmt: skip
-        """Attend: float32 [P] logits, and on demand the weights.
+        """Attend: float32 [C] logits, and on demand the weights.
 
         Args:
             state: what the retrieved behaviours are folded into, for a model that has one; None = the empty one.

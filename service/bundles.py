@@ -129,7 +129,7 @@ def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
     """
     bundle = Bundle(folder)
     graph = Graph(bundle, providers, threads)
-    bundle.registry.row_of  # noqa: B018  (made on first use: here, not in the first request)
+    bundle.registry.index  # noqa: B018  (made on first use: here, not in the first request)
     loaded = LoadedBundle(bundle, graph, MappedTables(bundle))
     tolerance = getattr(bundle.manifest.tolerance, graph.device)
     difference, _ = golden_difference(loaded, bundle.golden)
@@ -148,7 +148,7 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
     call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
     try:
         searched = search(call, fetched, bundle, loaded.tables_of(call, fetched))
-        scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit, searched.retrieved.place, len(golden.scores))
+        scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit)
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error
     return float(np.abs(scores - golden.scores).max()), searched.degraded

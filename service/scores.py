@@ -1,4 +1,4 @@
-"""Step 5, scores: logits at places -> probabilities in the caller's order, and the answer's bytes."""
+"""Step 5, scores: logits -> probabilities, and the answer's bytes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,7 @@ def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended
     return ScoreResponse(
         model=bundle.manifest.model,
         version=bundle.manifest.version,
-        scores=scores_of(attended.logit, searched.retrieved.place, len(call.candidates.row)),
+        scores=scores_of(attended.logit),
         degraded=sorted({*fetched.degraded, *searched.degraded, *["state_missing"] * attended.state_missing}),
         unknown_items=call.unknown_items,
         behaviours=searched.retrieved.searched,

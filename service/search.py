@@ -53,7 +53,7 @@ def search(
         else:
             degraded = (*degraded, "state_missing")
     _, retrieved, inputs = search_inputs(
-        tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
+        tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
     )
     if of_store is not None:
         behaviours = of_store.and_newer(behaviours)

@@ -35,7 +35,7 @@ from store.search import SEARCHES, Search, SearchSpec
 from store.snapshot import SnapshotCodec
 from store.types import Behaviours, Candidates, Floats, Rows
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
@@ -86,7 +86,7 @@ class Quality(_Strict):
 class Manifest(_Strict):
     """What a bundle says of itself."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     model: str
     version: str
     data: str
@@ -171,6 +171,11 @@ class Bundle:
         made_with = len(self.tables[ITEM_VECTOR])
         rows = "" if self.manifest.item_rows == made_with else f", {self.manifest.item_rows} rows"
         return f"{self.manifest.model}:{self.manifest.version}{rows}"
+
+    @cached_property
+    def request_inputs(self) -> frozenset[str]:
+        """Names of what its graph reads beside tables."""
+        return frozenset(spec.name for spec in self.manifest.inputs) - set(self.tables)
 
     @cached_property
     def snapshots(self) -> SnapshotCodec | None:

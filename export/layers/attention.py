@@ -35,7 +35,7 @@ class TargetAttention(nn.Module):
 
         Args:
             target: float32 [U, G, S, D]; item: float32 [U, G, K, D]; side: float32 [U, G, K, E].
-            mask: bool [U, G, K]; bias: float32 [U, G, K, H], added to the logits.
+            mask: bool [U, G, K]; bias: float32 [U, G, H, K], added to the logits.
 
         Returns:
             pooled items [U, G, S, H, D], pooled sides [U, G, S, H, E], weights [U, G, S, H, K].
@@ -44,18 +44,16 @@ class TargetAttention(nn.Module):
         query = torch.matmul(target.reshape(-1, item_dim), self.query / math.sqrt(self.head_dim))  # [H, n, d], n = U G S
         folded = torch.matmul(query, self.key.transpose(1, 2)).transpose(0, 1)  # [n, H, D (+ E)]
         folded = folded.reshape(users, groups, places * self.heads, self.key.shape[1])
-        logits = torch.matmul(item, folded[..., :item_dim].transpose(2, 3))  # [U, G, K, S * H]
+        logits = torch.matmul(folded[..., :item_dim], item.transpose(2, 3))  # [U, G, S * H, K]
         if folded.shape[-1] > item_dim:
-            logits = logits + torch.matmul(side, folded[..., item_dim:].transpose(2, 3))
-        if bias is not None:
-            logits = logits + bias.repeat(1, 1, 1, places)
-        weight = masked_softmax(logits.transpose(2, 3), mask.unsqueeze(2))  # [U, G, S * H, K]
+            logits = logits + torch.matmul(folded[..., item_dim:], side.transpose(2, 3))
         shape = (users, groups, places, self.heads, -1)
-        return (
-            torch.matmul(weight, item).reshape(shape),
-            torch.matmul(weight, side).reshape(shape),
-            weight.reshape(shape),
-        )
+        logits = logits.reshape(shape)
+        if bias is not None:
+            logits = logits + bias.unsqueeze(2)
+        weight = masked_softmax(logits, mask[:, :, None, None])
+        flat = weight.flatten(2, 3)
+        return torch.matmul(flat, item).reshape(shape), torch.matmul(flat, side).reshape(shape), weight
 
 
 class HeadOutput(nn.Module):

@@ -62,5 +62,5 @@ class CrossEmbedding(nn.Module):
 
     def forward(self, cross: Tensor) -> Tensor:
         """float32 [..., J, width] of buckets int32 [..., J]."""
-        out: Tensor = self.table(cross + self.starts)
+        out: Tensor = self.table(cross + self.starts.expand(cross.shape[-2:]))  # of whole rows: see `FoldedDice`
         return out

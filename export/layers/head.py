@@ -18,5 +18,6 @@ class Head(nn.Module):
 
     def forward(self, parts: list[Tensor]) -> Tensor:
         """Logits [U, P] from parts float32 [U, P, *]."""
-        out: Tensor = self.layers(torch.cat(parts, dim=-1))
-        return out.squeeze(-1)
+        joined = torch.cat(parts, dim=-1)
+        out: Tensor = self.layers(joined.flatten(0, 1))  # two axes, as a Gemm has them: bias and slope are part of it
+        return out.view(joined.shape[:2])

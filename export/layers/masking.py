@@ -4,13 +4,15 @@ import torch
 from torch import Tensor
 
 LOWEST = -1e9  # finite, so that a row of nothing but padding gives zeros and not NaN
+FALL = 80.0  # e^-80 is nothing beside 1, and still a normal number: those below are ten times as slow to compute
 
 
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis among real entries; a row without any gives zeros.
+    """Softmax over the last axis among real entries; a row without any gives zeros. Entries less than e^-80 count as that.
 
     Args:
         logits: float32 [..., K]; mask: bool, broadcast to it, True = real.
     """
-    weight = torch.softmax(logits.masked_fill(~mask, LOWEST), dim=-1)
+    logits = logits.masked_fill(~mask, LOWEST)
+    weight = torch.softmax(torch.maximum(logits, logits.amax(dim=-1, keepdim=True) - FALL), dim=-1)
     return weight * mask

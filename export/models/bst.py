@@ -101,7 +101,7 @@ class BST(CTRModel):
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
         item, mask = user.item.squeeze(1), user.mask.squeeze(1)  # G = 1: [U, K, D], [U, K]
-        behaviours = torch.cat([item, self.gap(user.cross[..., 0].squeeze(1))], dim=-1)  # [U, K, E]
+        behaviours = torch.cat([item, self.gap(user.gap.squeeze(1))], dim=-1)  # [U, K, E]
         users, _, places, _ = target.shape
         gap = self.gap.weight[GAP_OF_TARGET].expand(users, places, -1)
         row, weight = self.block(torch.cat([target.squeeze(1), gap], dim=-1), behaviours, mask)

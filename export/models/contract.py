@@ -59,6 +59,11 @@ class Sequence(NamedTuple):
         """How the behaviours were: int32 [U, G, K, 1 + J], the gap's bucket first."""
         return self.inputs["retrieved_cross"]
 
+    @property
+    def gap(self) -> Tensor:
+        """The gap's bucket alone: int32 [U, G, K]."""
+        return self.inputs["retrieved_gap"]
+
     def look_up(self, name: str) -> Tensor:
         """Item vectors [..., D] of an input that holds rows."""
         return nn.functional.embedding(self.inputs[name], self.item_vector)
@@ -81,10 +86,10 @@ class Interest(NamedTuple):
 class Scored(NamedTuple):
     """Output of a model; the last two in training only."""
 
-    logit: Tensor  # [U, P]
+    logit: Tensor  # [U, C], candidates in the caller's order
     weight: Tensor | None  # [U, P, K], None: the model has no weight per behaviour
     auxiliary_loss: Tensor | None
-    auxiliary_logit: Tensor | None  # [U, P]
+    auxiliary_logit: Tensor | None  # [U, C]
 
 
 class CTRModel(nn.Module):
@@ -98,7 +103,7 @@ class CTRModel(nn.Module):
     search_name: ClassVar[str]
     explains: ClassVar[bool] = True  # has a weight per retrieved behaviour
     fixed_k: ClassVar[bool] = False  # the graph is made for exactly K behaviours
-    reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")  # of the retrieved
+    reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_gap")  # of the retrieved
     training_reads: ClassVar[tuple[str, ...]] = ()  # inputs that `Batcher` makes in training only
     embeds_cross: ClassVar[bool] = False  # has its own way to read how behaviours were
     slow: ClassVar[tuple[str, ...]] = ()  # children and parameters learnt at a tenth of the rate: those that write a memory
@@ -130,7 +135,8 @@ class CTRModel(nn.Module):
     def input_names(self) -> list[str]:
         """Request inputs that the graph reads, of those in `store.graph_inputs`."""
         cross = ["retrieved_cross"] if self._tells_outcomes and "retrieved_cross" not in self.reads else []
-        return ["candidate_row", *self.reads, *cross, *self._branch_names()]
+        place = ["candidate_place"] if SEARCHES[self.search_name].deals else []
+        return ["candidate_row", *place, *self.reads, *cross, *self._branch_names()]
 
     @property
     def constants(self) -> set[str]:
@@ -153,17 +159,19 @@ class CTRModel(nn.Module):
             item_vector: float32 [N, D], or of the batch's own items with rows renumbered.
             inputs: as in `store.graph_inputs`, and the model's `graph_tables`, rows as in item_vector.
         """
-        target = nn.functional.embedding(inputs["candidate_row"], item_vector)  # [U, G, S, D]
-        found = self.interest(target, self.user(item_vector, inputs))
-        parts = [target.flatten(1, 2), found.vector.flatten(1, 2), (target * found.like_target).flatten(1, 2)]
+        placed = nn.functional.embedding(inputs["candidate_row"], item_vector)  # [U, G, S, D]
+        found = self.interest(placed, self.user(item_vector, inputs))
+        target, interest, like_target = (in_order(x, inputs) for x in (placed, found.vector, found.like_target))
+        parts = [target, interest, target * like_target]  # [U, C, *]
         if self.config.recent:
-            recent = self._recent(parts[0].unsqueeze(1), item_vector, inputs).squeeze(1)  # [U, P, D]
-            parts += [recent, parts[0] * recent]
+            recent = self._recent(target.unsqueeze(1), item_vector, inputs).squeeze(1)  # [U, C, D]
+            parts += [recent, target * recent]
         if self.context is not None:
             context = self.context(inputs["context"]).flatten(1).unsqueeze(1)  # [U, 1, F * width]
-            parts.append(context.expand(-1, parts[0].shape[1], -1))
-        flat = [None if tensor is None else tensor.flatten(1, 2) for tensor in (found.weight, found.auxiliary_logit)]
-        return Scored(self.head(parts), flat[0], found.auxiliary_loss, flat[1])
+            parts.append(context.expand(-1, target.shape[1], -1))
+        weight = None if found.weight is None else found.weight.flatten(1, 2)
+        second = None if found.auxiliary_logit is None else in_order(found.auxiliary_logit.unsqueeze(-1), inputs).squeeze(-1)
+        return Scored(self.head(parts), weight, found.auxiliary_loss, second)
 
     def user(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> Any:
         """What `interest` is told of the user: the retrieved behaviours."""
@@ -191,7 +199,7 @@ class CTRModel(nn.Module):
         return {}
 
     def _recent(self, target: Tensor, item_vector: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Short branch: target attention over the newest R, all candidates one group. [U, 1, P, D]."""
+        """Short branch: target attention over the newest R, all candidates one group. [U, 1, C, D]."""
         item = nn.functional.embedding(inputs["recent_row"], item_vector).unsqueeze(1)  # [U, 1, R, D]
         item = self.with_outcome(item, inputs["recent_cross"].unsqueeze(1))
         gap = self.recent_gap(inputs["recent_cross"][..., 0]).unsqueeze(1)  # [U, 1, R, side]
@@ -202,6 +210,16 @@ class CTRModel(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Shape and config as JSON, enough to build the same model again."""
         return {"shape": asdict(self.shape), "config": asdict(self.config)}
+
+
+def in_order(tensor: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    """What stands at places [U, G, S, *] for each candidate, [U, C, *]: without the padding where a search deals places."""
+    flat = tensor.flatten(1, 2)
+    if "candidate_place" not in inputs:
+        return flat
+    users = torch.arange(len(flat), device=flat.device).unsqueeze(1)
+    place = inputs["candidate_place"] + users * flat.shape[1]
+    return nn.functional.embedding(place, flat.flatten(0, 1))
 
 
 def as_array(tensor: Tensor) -> NDArray[np.float32]:

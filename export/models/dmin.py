@@ -109,15 +109,23 @@ class PositionedUnit(nn.Module):
         heads, users, length, dim = interest.shape
         places = target.shape[1]
         flat = interest.flatten(1, 2)  # [H, U * K, D]
-        target = self.query(target.flatten(0, 1).expand(heads, -1, -1))  # [H, U * S, D]
+        target = self.query(target.flatten(0, 1).expand(heads, -1, -1)).reshape(heads, users, places, dim)
         position = self.query_position(position.flatten(0, 1).expand(heads, -1, -1))  # [H, U * K, D]
-        of_target = torch.bmm(target, self.from_query.weight).reshape(heads, users, places, 1, -1)
         of_behaviour = self.from_query(position) + self.from_behaviour(flat) + self.from_product(position * flat)
-        product = target.reshape(heads, users, places, 1, dim) * interest.unsqueeze(2)  # [H, U, S, K, D]
-        of_both = self.from_product(product.flatten(1, 3)).reshape(heads, users, places, length, -1)
-        hidden = torch.sigmoid(of_both + of_target + of_behaviour.reshape(heads, users, 1, length, -1))
-        logits: Tensor = self.out(torch.sigmoid(self.second(hidden.flatten(1, 3))))
-        return logits.reshape(heads, users, places, length)
+        of_behaviour = of_behaviour.reshape(heads, users, length, -1)
+        if self.training:
+            product = target.unsqueeze(3) * interest.unsqueeze(2)  # [H, U, S, K, D]
+            of_both = self.from_product(product.flatten(1, 3)).reshape(heads, users, places, length, -1)
+            of_target = torch.matmul(target, self.from_query.weight.unsqueeze(1)).unsqueeze(3)
+            hidden = (of_both + of_target + of_behaviour.unsqueeze(2)).transpose(2, 3)  # [H, U, K, S, first]
+        else:  # the same by a matrix of each behaviour, as in DIN
+            of_target, of_product = self.from_query.weight[:, None, None], self.from_product.weight[:, None, None]
+            matrix = interest.unsqueeze(-1) * of_product + of_target  # [H, U, K, D, first]
+            matrix = torch.cat([matrix, of_behaviour.unsqueeze(-2)], dim=-2)
+            with_one = torch.cat([target, torch.ones_like(target[..., :1])], dim=-1).unsqueeze(2)  # [H, U, 1, S, D + 1]
+            hidden = torch.matmul(with_one, matrix)
+        logits: Tensor = self.out(torch.sigmoid(self.second(torch.sigmoid(hidden).flatten(1, 3))))
+        return logits.reshape(heads, users, length, places).transpose(2, 3)
 
 
 @register("dmin")

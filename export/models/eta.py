@@ -37,7 +37,7 @@ class ETA(CTRModel):
         self.out = HeadOutput(config.heads, config.dim + config.side_dim, config.head_dim, config.dim)
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
-        gap = self.gap(user.cross[..., 0])  # [U, G, K, side]
+        gap = self.gap(user.gap)  # [U, G, K, side]
         item, side, weight = self.attention(target, user.item, gap, user.mask)
         interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
         return Interest(interest, item.mean(dim=3), weight.mean(dim=3))

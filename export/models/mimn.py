@@ -150,13 +150,15 @@ class MIMN(StatefulModel):
 
     def address(self, control: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Where control [..., controller] points to in memory [..., m, D]: read and write weights [..., m] that sum to one."""
-        width = memory.shape[-1]
-        heads = torch.unflatten(self.heads(control), -1, (2, width + 1))
-        key = nn.functional.normalize(torch.tanh(heads[..., :width]), dim=-1)  # [..., 2, D]
-        near = torch.matmul(key, nn.functional.normalize(memory, dim=-1).transpose(-1, -2))  # [..., 2, m]
-        strength = 1 + nn.functional.softplus(heads[..., width:])
-        weight = torch.softmax(strength * near, dim=-1)
-        return weight[..., 0, :], weight[..., 1, :]
+        read, write = self.pointed(torch.unflatten(self.heads(control), -1, (2, -1)), memory).unbind(-2)
+        return read, write
+
+    @staticmethod
+    def pointed(head: Tensor, memory: Tensor) -> Tensor:
+        """Weights [..., n, m] over the slots of memory [..., m, D], of heads [..., n, D + 1]: key and strength each (eq. 1)."""
+        key = nn.functional.normalize(torch.tanh(head[..., :-1]), dim=-1)  # [..., n, D]
+        near = torch.matmul(key, nn.functional.normalize(memory, dim=-1).transpose(-1, -2))
+        return torch.softmax((1 + nn.functional.softplus(head[..., -1:])) * near, dim=-1)
 
     def moved(self, write_weight: Tensor, usage: Tensor) -> Tensor:
         """w^w P: float32 [U, m], sums to one. P [U, m, m] moves weight from slots much written to others."""
@@ -179,9 +181,11 @@ class MIMN(StatefulModel):
 
     def interest(self, target: Tensor, user: UserState) -> Interest:
         state = user.state
-        memory, control, last_read = (state[name][:, None, None] for name in ("memory", "control", "read"))  # [U, 1, 1, ...]
+        control, last_read = (state[name][:, None, None] for name in ("control", "read"))  # [U, 1, 1, ...]
         control = self.controller(self.controller.known(target), last_read, control)  # [U, G, S, controller]
-        read = torch.matmul(self.address(control, memory)[0].unsqueeze(-2), memory).squeeze(-2)  # [U, G, S, D]
+        memory, heads = state["memory"].unsqueeze(1), self.config.dim + 1  # [U, 1, m, D]
+        of_read = nn.functional.linear(control, self.heads.weight[:heads], self.heads.bias[:heads])
+        read = torch.matmul(self.pointed(of_read, memory), memory)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
         induced = self.channels(target, channels, channels[..., :0], real)[0].mean(dim=3)  # [U, G, S, D]

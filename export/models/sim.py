@@ -35,7 +35,7 @@ class SIM(CTRModel):
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
-        gap = self.gap(user.cross[..., 0])  # [U, G, K, side]
+        gap = self.gap(user.gap)  # [U, G, K, side]
         item, side, weight = self.attention(target, user.item, gap, user.mask)
         heads = [item.flatten(3), side.flatten(3)]  # [U, G, S, H * D], [.., H * side]
         return Interest(torch.cat(heads, dim=-1), item.mean(dim=3), weight.mean(dim=3))

@@ -14,7 +14,7 @@ head also sees the target times the attended behaviours; the short branch is tar
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ class CrossBias(nn.Module):
         self.beta = nn.Parameter(torch.ones(heads, features))
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """float32 [..., H] from float32 [..., J, width]."""
+        """float32 [..., H, K] from float32 [..., K, J, width]."""
         weight = (self.projection * self.beta.unsqueeze(-1)).flatten(1)  # [H, J * width]
-        return nn.functional.linear(embedded.flatten(-2), weight)
+        return torch.matmul(weight, embedded.flatten(-2).transpose(-1, -2))
 
 
 @register("twin")
@@ -46,6 +46,7 @@ class TWIN(CTRModel):
     """TWo-stage Interest Network."""
 
     search_name = "projection"
+    reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")
     embeds_cross = True
 
     def __init__(self, shape: DataShape, config: ModelConfig) -> None:
@@ -63,7 +64,7 @@ class TWIN(CTRModel):
         return Interest(interest, item.mean(dim=3), weight.mean(dim=3))
 
     def relevance_bias(self, cross: Tensor, user: Sequence) -> Tensor:
-        """What a behaviour's relevance has from itself: float32 [U, G, K, H], of embedded features [U, G, K, J, side]."""
+        """What a behaviour's relevance has from itself: float32 [U, G, H, K], of embedded features [U, G, K, J, side]."""
         bias: Tensor = self.bias(cross)
         return bias
 

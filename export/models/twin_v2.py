@@ -12,6 +12,8 @@ Differences: none known in the attention; what is clustered and how is said in `
 newest past tells); the short branch is target attention over the newest 50 behaviours themselves.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -25,8 +27,8 @@ class TWINV2(TWIN):
     """TWIN with cluster-aware attention."""
 
     search_name = "clusters"
-    reads = (*TWIN.reads, "retrieved_size")
+    reads: ClassVar[tuple[str, ...]] = (*TWIN.reads, "retrieved_size")
 
     def relevance_bias(self, cross: Tensor, user: Sequence) -> Tensor:
         size = user.inputs["retrieved_size"].clamp(min=1)  # 0 at padding, which the mask removes
-        return super().relevance_bias(cross, user) + torch.log(size.to(torch.float32)).unsqueeze(-1)
+        return super().relevance_bias(cross, user) + torch.log(size.to(torch.float32)).unsqueeze(2)

@@ -17,6 +17,7 @@ class CategorySearch(Search):
 
     reads = "categories"
     group = GROUP
+    deals = True
 
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         by_category = np.argsort(candidates.category, kind="stable").astype(np.int32)  # [C]

@@ -27,6 +27,7 @@ class Search(ABC):
     reads: ClassVar[Reads]
     clustered: ClassVar[bool] = False  # searches clusters of older behaviours
     group: ClassVar[int | None] = 1  # S, candidates that share a list; None = all of a request's
+    deals: ClassVar[bool] = False  # candidates stand in another order than the caller's, with padding between them
     item_tables: ClassVar[tuple[str, ...]] = ()  # tables it reads by row, [N, ...]
     constants: ClassVar[tuple[str, ...]] = ()  # tables it reads otherwise
 

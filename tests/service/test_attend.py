@@ -37,7 +37,7 @@ def test_scores_are_those_computed_by_hand(shared_tiny, request, model, history)
     call = shared_tiny.call(bundle, ITEMS)
     searched = search(call, Fetched(behaviours), bundle)
     logit = Graph(bundle, "cpu", 1).run(searched.inputs).logit
-    scores = scores_of(logit, searched.retrieved.place, len(ITEMS))
+    scores = scores_of(logit)
     np.testing.assert_allclose(scores, expected(shared_tiny, bundle, call, behaviours), atol=1e-6)
 
 

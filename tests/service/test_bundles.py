@@ -57,8 +57,8 @@ DAMAGES = {
     "without a manifest": (lambda folder: (folder / MANIFEST).unlink(), "never finished"),
     "truncated manifest": (lambda folder: truncate(folder / MANIFEST), MANIFEST),
     "another format": (
-        lambda folder: rewrite_manifest(folder, lambda content: content.update(format=2)),
-        "bundle format 2, this version reads 1",
+        lambda folder: rewrite_manifest(folder, lambda content: content.update(format=1)),
+        "bundle format 1, this version reads 2",
     ),
     "no format": (lambda folder: rewrite_manifest(folder, lambda content: content.pop("format")), "bundle format None"),
     "another schema version": (
@@ -247,7 +247,7 @@ def test_a_bad_newest_bundle_of_another_data_set_takes_nothing_away(two):
 
 
 def test_a_loaded_bundle_is_warm(two):
-    assert "row_of" in opened(two.bundles).get("din").bundle.registry.__dict__
+    assert "index" in opened(two.bundles).get("din").bundle.registry.__dict__
 
 
 # which bundle a request asks for

@@ -78,7 +78,7 @@ def compared(request, world, scorer, chosen):
         call = Call(dataset.user_ids[user], candidates, at, at, dataset.schema.encode_context({}, at), 0, 0)
         online = search(call, Fetched(history), bundle)
         result.online.append(online)
-        result.onnxruntime.append(scores_of(graph.run(online.inputs).logit, online.retrieved.place, len(row)))
+        result.onnxruntime.append(scores_of(graph.run(online.inputs).logit))
 
         body = {
             "user_id": dataset.user_ids[user], "item_ids": [registry.ids[r - 2] for r in row.tolist()], "at": at, "model": model,

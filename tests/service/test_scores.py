@@ -20,7 +20,7 @@ def answer(tiny, bundle, item_ids, weight, explain, retrieved=None, fetched=None
     searched = search(call, fetched, bundle)
     if retrieved is not None:
         searched = Searched(fetched.behaviours, retrieved, searched.inputs)
-    logit = np.zeros(len(searched.retrieved.place), np.float32)
+    logit = np.zeros(len(item_ids), np.float32)
     return respond(call, fetched, searched, Attended(logit, None if weight is None else np.array(weight, np.float32)), bundle)
 
 
@@ -29,26 +29,20 @@ def explained(*args, **kwargs):
 
 
 def test_a_logit_of_zero_is_one_half():
-    assert scores_of(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).tolist() == [0.5]
+    assert scores_of(np.zeros(1, np.float32)).tolist() == [0.5]
 
 
-def test_scores_stand_in_the_callers_order():
-    scores = scores_of(np.array([3, 1, 2], np.float32), np.array([2, 0, 1], np.int32), 3)
-    np.testing.assert_allclose(scores, 1 / (1 + np.exp([-1.0, -2.0, -3.0])), rtol=1e-6)
-
-
-def test_padding_places_give_no_score():
-    place = np.array([1, -1, -1, 0, -1], np.int32)
-    scores = scores_of(np.array([1, np.nan, 77, 2, np.inf], np.float32), place, 2)
-    np.testing.assert_allclose(scores, 1 / (1 + np.exp([-2.0, -1.0])), rtol=1e-6)
+def test_a_score_is_the_sigmoid_of_its_logit():
+    scores = scores_of(np.array([1, 2, -3], np.float32))
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp([-1.0, -2.0, 3.0])), rtol=1e-6)
 
 
 def test_scores_are_float32():
-    assert scores_of(np.zeros(1, np.float32), np.zeros(1, np.int32), 1).dtype == np.float32
+    assert scores_of(np.zeros(1, np.float32)).dtype == np.float32
 
 
 def test_the_largest_logits_give_scores_without_a_warning():
-    scores = scores_of(np.array([-1000, 1000], np.float32), np.arange(2, dtype=np.int32), 2)
+    scores = scores_of(np.array([-1000, 1000], np.float32))
     assert scores.tolist() == [0, 1]
 
 

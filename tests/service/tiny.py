@@ -39,7 +39,7 @@ USER = "u1"
 HISTORY = (("i1", 100, 1), ("i3", 200, 2), ("i2", 300, 3), ("i5", 400, 1))  # item, ts, bucket of the price
 GOLDEN_AT = 1_000
 SEARCH_OF = {"din": "newest", "sim_hard": "category", "eta": "hamming"}
-INPUTS = ("candidate_row", "retrieved_row", "retrieved_mask", "context")
+INPUTS = ("candidate_row", "candidate_place", "retrieved_row", "retrieved_cross", "retrieved_mask", "context")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Tiny:
         spec = {"name": name, "k": K}
         self._write_golden(folder, SEARCHES[name], spec, tables)
         if finished:
-            outputs = [("logit", ["U", "P"]), ("weight", ["U", "P", "K"])][: 1 + explains]
+            outputs = [("logit", ["U", "C"]), ("weight", ["U", "P", "K"])][: 1 + explains]
             dtype = {"retrieved_mask": "bool"}
             write_manifest(
                 folder,
@@ -158,9 +158,10 @@ def graph(explains: bool = True) -> onnx.ModelProto:
         node("Mul", ["context_float", "context_weight"], ["weighted"]),
         node("ReduceSum", ["weighted"], ["of_context"], keepdims=0),
         node("Add", ["without_context", "of_context"], ["logit_by_group"]),
-        node("Reshape", ["logit_by_group", "flat"], ["logit"]),
+        node("Reshape", ["logit_by_group", "flat"], ["logit_at_place"]),  # [U, P]
+        node("GatherElements", ["logit_at_place", "candidate_place"], ["logit"], axis=1),
     ]
-    outputs = [helper.make_tensor_value_info("logit", float32, ["U", "P"])]
+    outputs = [helper.make_tensor_value_info("logit", float32, ["U", "C"])]
     if explains:
         nodes += [
             node("Shape", ["attention"], ["k"], start=3),

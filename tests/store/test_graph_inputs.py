@@ -65,7 +65,24 @@ def test_a_short_life_gives_the_short_branch_what_there_is():
 
 
 def test_a_model_without_a_short_branch_gets_no_recent_inputs():
-    assert sorted(inputs_of(recent=0)) == ["candidate_row", "context", "retrieved_cross", "retrieved_mask", "retrieved_row"]
+    assert not any(name.startswith("recent") for name in inputs_of(recent=0))
+    assert len(inputs_of(recent=2)) == len(inputs_of(recent=0)) + 3
+
+
+def test_every_candidate_is_told_where_it_stands():
+    places = inputs_of()["candidate_place"]
+    assert places.dtype == np.int32
+    assert inputs_of()["candidate_row"].reshape(-1)[places[0]].tolist() == CANDIDATES.row.tolist()
+
+
+def test_the_gap_alone_is_the_first_of_the_cross_features():
+    inputs = inputs_of()
+    assert inputs["retrieved_gap"].tolist() == inputs["retrieved_cross"][..., 0].tolist() == [[[4, 1], [2, 0]]]
+
+
+def test_what_is_costly_is_made_only_when_it_is_wanted():
+    made = graph_inputs(CANDIDATES, LIFE, cross_with_gap(LIFE, AT), RETRIEVED, CONTEXT, {"retrieved_gap"})
+    assert sorted(made) == ["candidate_row", "context", "retrieved_gap", "retrieved_mask", "retrieved_row"]
 
 
 def test_the_empty_user_is_one_masked_behaviour_in_both_branches():

@@ -50,12 +50,10 @@ class Small:
 
     def logits(self, rows, behaviours) -> np.ndarray:
         """Logit of each candidate, in order."""
-        retrieved, inputs = self.search(rows, behaviours)
+        _, inputs = self.search(rows, behaviours)
         with torch.inference_mode():
-            logit = self.forward(inputs).logit[0].numpy()
-        out = np.empty(len(rows), np.float32)
-        out[retrieved.place[retrieved.place >= 0]] = logit[retrieved.place >= 0]
-        return out
+            logit: np.ndarray = self.forward(inputs).logit[0].numpy()
+        return logit
 
 
 def category(rows):

@@ -50,14 +50,11 @@ def test_gradients_reach_every_parameter(name, shape):
 def test_padding_changes_nothing(name, shape):
     """The same request alone, and beside a longer one in a batch that pads it."""
     small = Small.of(name, shape=shape)
-    short_retrieved, short = small.search(CANDIDATES[:3], many(4))
+    _, short = small.search(CANDIDATES[:3], many(4))
     _, long = small.search(CANDIDATES, many(80))
     alone = small.forward(short).logit
     together = small.forward(stack([short, long])).logit
-    groups = long["candidate_row"].shape[1]
-    own = short_retrieved.place.reshape(len(short_retrieved.index), -1)
-    padded = together[0].reshape(groups if groups > len(own) else len(own), -1)[: len(own), : own.shape[1]]
-    assert torch.allclose(padded.flatten(), alone[0], atol=1e-6)
+    assert torch.allclose(together[0, :3], alone[0], atol=1e-6)
 
 
 @every_model

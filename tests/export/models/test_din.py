@@ -19,9 +19,15 @@ def test_attention_is_not_normalised():
     assert torch.allclose(weights[0, 0, :2], weight[0, 0, :1].expand(2))
 
 
-def test_the_unit_equals_a_plain_mlp_over_target_behaviour_difference_and_product():
+@pytest.mark.parametrize("training", [True, False])
+def test_the_unit_equals_a_plain_mlp_over_target_behaviour_difference_and_product(training, monkeypatch):
     torch.manual_seed(0)
     unit = AttentionUnit(6, (5, 4)).eval()
+    for dice in (unit.first_dice, unit.second_dice):  # 1 and next to it: Dice is the identity
+        dice.alpha.data = torch.tensor([0.0, 1.0, 1.0 - 1e-9, -0.3, 1.7])[: len(dice.alpha)]
+        dice.mean, dice.variance = torch.randn(len(dice.alpha)), torch.rand(len(dice.alpha)) + 0.1
+    if training:
+        monkeypatch.setattr(unit, "_folded", lambda target, item: unit._trained(target, item, mask))
     target, item = torch.randn(1, 1, 3, 6), torch.randn(1, 1, 4, 6)
     q, k = target.unsqueeze(3).expand(-1, -1, -1, 4, -1), item.unsqueeze(2).expand(-1, -1, 3, -1, -1)
     # any weights for [q, k, q - k, q * k] with the same folded sums

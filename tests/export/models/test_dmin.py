@@ -54,9 +54,10 @@ def test_every_head_of_the_extractor_has_its_own_projection_norm_and_feed_forwar
         assert torch.allclose(found[h], expected, atol=1e-4)
 
 
-def test_the_unit_equals_a_plain_mlp_whose_query_is_target_and_position():
+@pytest.mark.parametrize("training", [True, False])
+def test_the_unit_equals_a_plain_mlp_whose_query_is_target_and_position(training):
     torch.manual_seed(0)
-    unit = PositionedUnit(6, 2, heads=3, hidden=(5, 4))
+    unit = PositionedUnit(6, 2, heads=3, hidden=(5, 4)).train(training)
     target, position, interest = torch.randn(2, 3, 6), torch.randn(2, 4, 2), torch.randn(3, 2, 4, 6)
     logits = unit(target, position, interest)
     for h in range(3):

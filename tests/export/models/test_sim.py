@@ -30,7 +30,7 @@ def test_the_interest_is_attention_over_the_candidates_category_without_a_value_
     retrieved, inputs = small.search([11], life)
     sequence = type("S", (), {})()
     sequence.item = torch.nn.functional.embedding(torch.from_numpy(inputs["retrieved_row"]), small.vectors)
-    sequence.cross, sequence.mask = (torch.from_numpy(inputs[f"retrieved_{n}"]) for n in ("cross", "mask"))
+    sequence.gap, sequence.mask = (torch.from_numpy(inputs[f"retrieved_{n}"]) for n in ("gap", "mask"))
     target = torch.nn.functional.embedding(torch.from_numpy(inputs["candidate_row"]), small.vectors)
     with torch.no_grad():
         interest = small.model.interest(target, sequence).vector

@@ -64,7 +64,7 @@ def test_the_cross_projection_is_block_diagonal():
             embedded = torch.zeros(features, width)
             embedded[j] = torch.randn(width)
             expected = bias.beta[:, j] * (bias.projection[:, j] @ embedded[j])
-            assert torch.allclose(bias(embedded), expected, atol=1e-6)
+            assert torch.allclose(bias(embedded.expand(3, -1, -1)), expected.unsqueeze(1).expand(-1, 3), atol=1e-6)
 
 
 def test_the_target_has_inherent_features_only():

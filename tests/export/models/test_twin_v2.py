@@ -53,7 +53,7 @@ def test_ln_n_stands_in_every_head():
         user = small.model.user(small.vectors, arrays)
         cross = small.model.cross(user.cross)
         added = small.model.relevance_bias(cross, user) - small.model.bias(cross)
-    assert np.allclose(added[0, 0].numpy(), np.log([1, 2, 3, 4, 5])[:, None] * np.ones(4), atol=1e-5)
+    assert np.allclose(added[0, 0].numpy(), np.log([1, 2, 3, 4, 5]) * np.ones((4, 1)), atol=1e-5)
 
 
 def test_padding_has_size_0_and_no_weight():
