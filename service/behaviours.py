@@ -38,6 +38,7 @@ class Fetched:
     behaviours: Behaviours
     snapshot: Snapshot | None = None  # stands for the oldest of them
     bad_records: int = 0
+    older: int = 0  # behaviours that the search would have looked at and could not have kept: left out
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
@@ -82,8 +83,8 @@ class StoreReader:
                 self._check(bundle)
                 if bundle.snapshots is None:
                     wanted = categories[categories >= FIRST_KNOWN]
-                    read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before)
-                    fetched = Fetched(read.behaviours, bad_records=read.bad_records)
+                    read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before, search.k)
+                    fetched = Fetched(read.behaviours, bad_records=read.bad_records, older=read.older)
                 else:
                     states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
                     fetched = self._counted(states.read(call.user_id, recent, call.before))
