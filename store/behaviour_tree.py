@@ -12,7 +12,8 @@ import numpy as np
 from redis import Redis
 
 from store import keys
-from store.codec import ANY_BUCKET, HEADER_BYTES, Values, check_values, encode, record_dtype
+from store.checked_values import ANY_BUCKET, HEADER_BYTES, Values, check_values
+from store.codec import encode, record_dtype
 from store.leaf_order import in_one_order
 from store.put_tree import SCRIPT, flat_of, put_tree
 from store.registry import Registry

@@ -8,10 +8,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.codec import RECORD_BYTES, Values, uint32_at
+from store.checked_values import RECORD_BYTES, Values, check_values, uint32_at
+from store.codec import encode
 from store.types import Behaviours, Bytes, Rows, Seconds
 
-MADE_WITH = "00000000"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "a84211f2"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 MOVES = 16  # a behaviour, on average: where more are of one second, sorting by rows as well costs less
 
@@ -39,6 +40,12 @@ def in_one_order(values: Values, cross_features: int, category: Rows, of_last: R
     if kept < 0:
         kept = _write(values.data, _by_row_too(values.data, key, place), place, row, own, ts, cross)
     return Behaviours(row[:kept], own[:kept], ts[:kept], cross[:kept])
+
+
+def compile_kernels() -> None:
+    """Have the kernels compiled: no request can wait for that. Cost: seconds, once on a machine; then 0.1 s a process."""
+    one = encode(np.ones(1, np.int32), np.ones(1, np.int64), np.ones((1, 1), np.uint8))
+    in_one_order(check_values([one], np.full(1, 2, np.int32)), 1, np.zeros(1, np.int32))
 
 
 @njit(cache=True, nogil=True)
