@@ -30,6 +30,7 @@ from store.checked_values import (
 )
 from store.types import Bytes, Rows, Seconds
 
+
 class BadRecord(ValueError):
     """A value of the tree that this codec cannot read: truncated, altered, foreign or newer."""
 
