@@ -21,13 +21,15 @@ from store.breaker import Breaker
 from store.bundle import Bundle
 from store.cluster import OfOneNode
 from store.connection import text
+from store.leaf_order import compile_kernels
 from store.registry import StoredRegistry, stored_versions
 from store.snapshot import Snapshot
 from store.states import StateRead, UserStates
-from store.types import FIRST_KNOWN, Behaviours
+from store.types import FIRST_KNOWN, Behaviours, Rows
 
 log = logging.getLogger("longtrail")
 
+NO_CATEGORIES = np.zeros(0, np.int32)
 CHECK_EVERY_S = 1.0  # whether the store still holds the registry that the bundles were made for
 
 
@@ -38,6 +40,7 @@ class Fetched:
     behaviours: Behaviours
     snapshot: Snapshot | None = None  # stands for the oldest of them
     bad_records: int = 0
+    older: int = 0  # behaviours that the search would have looked at and could not have kept: left out
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
@@ -66,6 +69,7 @@ class StoreReader:
         self._lock = threading.Lock()
         self._breaker = Breaker()
         self._mismatched: set[str] = set()  # names of bundles whose mismatch has been said
+        compile_kernels()
 
     def fetch(self, call: Call, bundle: Bundle) -> Fetched:
         """Read the user's behaviours; on any fault of the store none, with the reason."""
@@ -73,7 +77,6 @@ class StoreReader:
         cross_features = len(schema.cross_features)
         tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
         search = bundle.search
-        categories = np.unique(call.candidates.category)
         recent = max(bundle.manifest.recent, search.newest)
         if not self._breaker.allows():
             return Fetched(Behaviours.empty(cross_features), degraded=("store_down",), store_failed=True)
@@ -81,9 +84,9 @@ class StoreReader:
             with reported(self._breaker):
                 self._check(bundle)
                 if bundle.snapshots is None:
-                    wanted = categories[categories >= FIRST_KNOWN]
-                    read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before)
-                    fetched = Fetched(read.behaviours, bad_records=read.bad_records)
+                    wanted = _known_categories(call) if search.reads == "categories" else NO_CATEGORIES
+                    read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before, search.k)
+                    fetched = Fetched(read.behaviours, bad_records=read.bad_records, older=read.older)
                 else:
                     states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
                     fetched = self._counted(states.read(call.user_id, recent, call.before))
@@ -136,6 +139,12 @@ class StoreReader:
         row = np.concatenate([fetched.behaviours.row, clusters.row]) if clusters else fetched.behaviours.row
         beyond = np.unique(row[row >= bundle.manifest.item_rows])
         return StoredRegistry(self._redis, self._data).ids_of(beyond.tolist())
+
+
+def _known_categories(call: Call) -> Rows:
+    """Category rows of the candidates, each once."""
+    categories = np.unique(call.candidates.category)
+    return categories[categories >= FIRST_KNOWN]
 
 
 @contextmanager

@@ -55,6 +55,8 @@ def search(
     _, retrieved, inputs = search_inputs(
         tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
     )
+    if fetched.older:
+        retrieved = replace(retrieved, searched=retrieved.searched + fetched.older)
     if of_store is not None:
         behaviours = of_store.and_newer(behaviours)
     state = of_store.state or None if of_store is not None else None

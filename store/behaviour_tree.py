@@ -5,14 +5,16 @@ holds the newest ones of all categories, so that a short history is one small re
 request's categories are one HMGET, a whole life is one HGETALL.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from redis import Redis
 
 from store import keys
-from store.codec import BadRecord, decode, decode_many, encode
+from store.checked_values import ANY_BUCKET, HEADER_BYTES, Values, check_values
+from store.codec import encode, record_dtype
+from store.leaf_order import in_one_order
 from store.put_tree import SCRIPT, flat_of, put_tree
 from store.registry import Registry
 from store.search.spec import Reads
@@ -20,7 +22,7 @@ from store.types import Behaviours, Blobs, Rows
 
 NEWEST = 100  # behaviours in the newest list
 
-UNREADABLE = (BadRecord, ValueError, OverflowError)  # a value, or the name of its field
+NO_CATEGORY = (ValueError, OverflowError)  # what the name of a field raises that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Read:
     bad_records: int
     arrived: int = 0  # the tree's arrivals clock; 0 = there is no tree, or it was not asked for
     total: int = 0  # behaviours that the tree counts, likewise
+    older: int = 0  # behaviours of the categories asked for that were left out, since only the newest of each were wanted
 
     @property
     def whole(self) -> bool:
@@ -44,9 +47,11 @@ class BehaviourTree:
     def __init__(self, redis: Redis, data: str, cross_features: int, buckets: list[int] | None = None) -> None:
         """`buckets`: how many values each cross feature can have; a record beyond them is a bad one. None = not checked."""
         self._redis, self._data, self._cross_features = redis, data, cross_features
-        self._buckets = None if buckets is None else np.array(buckets)
+        self._buckets = np.array([ANY_BUCKET] * cross_features if buckets is None else buckets, np.int32)
 
-    def read(self, user_id: str, reads: Reads, categories: Rows, recent: int, registry: Registry, before: int | None) -> Read:
+    def read(
+        self, user_id: str, reads: Reads, categories: Rows, recent: int, registry: Registry, before: int | None, newest: int = 0
+    ) -> Read:  # fmt: skip
         """Behaviours of a user that a search needs, in order.
 
         Args:
@@ -55,6 +60,8 @@ class BehaviourTree:
             recent: how many of the newest behaviours the caller needs.
             registry: gives the category of behaviours in the newest list.
             before: only behaviours with ts < before; None = all.
+            newest: how many of each category the caller needs, where those are what is read; 0 = all. Older ones are checked
+                and counted as `older`, and left out.
 
         Returns:
             the behaviours; the newest `recent` of the user's life are always their end. An unknown
@@ -65,15 +72,21 @@ class BehaviourTree:
         """
         if reads == "life":
             return self.read_life(user_id, before)
-        fields = [keys.NEWEST_FIELD, *(b"%d" % category for category in categories.tolist() if reads == "categories")]
-        values = self._redis.hmget(keys.tree(self._data, user_id), fields)
-        blobs: Blobs = {field: value for field, value in zip(fields, values, strict=True) if isinstance(value, bytes)}
-        try:
-            too_few = self._too_few(blobs.get(keys.NEWEST_FIELD), recent, before)
-        except BadRecord:
-            life = self.read_life(user_id, before)  # holds what the list would have told
-            return Read(life.behaviours, life.bad_records + 1)
-        return self.read_life(user_id, before) if too_few else self._decode(blobs, registry.category_of, before)
+        asked = categories.tolist() if reads == "categories" else []
+        fields = [*(b"%d" % category for category in asked), keys.NEWEST_FIELD]  # a category's own field wins
+        replies = self._redis.hmget(keys.tree(self._data, user_id), fields)
+        there = [place for place, value in enumerate(replies) if isinstance(value, bytes)]
+        blobs: list[bytes] = [replies[place] for place in there]  # type: ignore[misc]
+        values = check_values(blobs, self._buckets, before, newest and max(newest, recent, NEWEST))
+        listed = bool(there) and there[-1] == len(asked)  # whether the last is the newest list
+        if listed:
+            if values.fault[-1]:
+                life = self.read_life(user_id, before)  # holds what the list would have told
+                return Read(life.behaviours, life.bad_records + 1)
+            if self._count(blobs[-1]) >= NEWEST and values.earlier[-1] < recent:
+                return self.read_life(user_id, before)
+        category = np.array([*asked, 0], np.int32)[there]
+        return self._in_order(values, category, registry.category_of if listed else None)
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
@@ -84,7 +97,14 @@ class BehaviourTree:
         """The same of a HASH that was read already."""
         leaves = {field: value for field, value in life.items() if field not in keys.OTHER_FIELDS}
         arrived, total = _number(life.get(keys.ARRIVED_FIELD)), _number(life.get(keys.TOTAL_FIELD))
-        return replace(self._decode(leaves, None, before), arrived=arrived, total=total)
+        try:
+            category = _category_rows(leaves)
+        except NO_CATEGORY:  # rare: find out which
+            good = [field for field in leaves if _is_category(field)]
+            read = self.decode_life({field: leaves[field] for field in good}, before)
+            return replace(read, bad_records=read.bad_records + len(leaves) - len(good), arrived=arrived, total=total)
+        read = self._in_order(check_values(list(leaves.values()), self._buckets, before), category, None)
+        return replace(read, arrived=arrived, total=total)
 
     def read_newest(self, user_id: str, snapshot_id: str, registry: Registry) -> tuple[Read, bytes | None]:
         """The newest list, and the packed snapshot of the user if there is one. Cost: one round trip.
@@ -107,7 +127,8 @@ class BehaviourTree:
     def _newest(self, values: list[bytes | None], category: Callable[[Rows], Rows]) -> Read:
         """A read of `keys.OTHER_FIELDS`."""
         newest, total, arrived = values
-        read = self._decode({} if newest is None else {keys.NEWEST_FIELD: newest}, category, None)
+        checked = check_values([] if newest is None else [newest], self._buckets)
+        read = self._in_order(checked, np.zeros(len(checked.fault), np.int32), category)
         return replace(read, arrived=_number(arrived), total=_number(total))
 
     def write(self, user_id: str, behaviours: Behaviours) -> None:
@@ -127,48 +148,37 @@ class BehaviourTree:
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
 
-    def _too_few(self, newest: bytes | None, recent: int, before: int | None) -> bool:
-        """Whether the newest list gives fewer than `recent`, though the user may have more."""
-        if newest is None:
-            return False
-        _, ts, _ = decode(newest, self._cross_features)
-        usable = len(ts) if before is None else int(np.count_nonzero(ts < before))
-        return len(ts) >= NEWEST and usable < recent
+    def _count(self, blob: bytes) -> int:
+        """How many records a value has that can be read."""
+        return (len(blob) - HEADER_BYTES) // record_dtype(self._cross_features).itemsize
 
-    def _decode(self, blobs: Blobs, category: Callable[[Rows], Rows] | None, before: int | None) -> Read:
-        """One ordered sequence of everything in the blobs, each behaviour once; values that cannot be read are left out.
+    def _in_order(self, values: Values, category: Rows, of_row: Callable[[Rows], Rows] | None) -> Read:
+        """One ordered sequence of what is taken of the values, each behaviour once; values that cannot be read are left out.
 
-        `category`: of rows, where the newest list is among the blobs.
+        Args:
+            category: int32 [V], of each value.
+            of_row: category rows of item rows, where the last value is the newest list.
         """
-        fields = sorted(blobs, key=lambda name: name == keys.NEWEST_FIELD)  # a category's own field wins
-        if not fields:
-            return Read(Behaviours.empty(self._cross_features), 0)
-        bad_records = 0
-        try:
-            parts = [self._together(fields, blobs, category)]
-        except UNREADABLE:  # rare: find out which
-            parts = []
-            for field in fields:
-                try:
-                    parts.append(self._together([field], blobs, category))
-                except UNREADABLE:
-                    bad_records += 1
-        if not parts:
-            return Read(Behaviours.empty(self._cross_features), bad_records)
-        behaviours = Behaviours.concatenated(*parts)
-        return Read(behaviours if before is None else behaviours.select(behaviours.ts < before), bad_records)
+        of_last = None
+        if of_row is not None and len(category):
+            records = np.frombuffer(values.data, record_dtype(self._cross_features), values.taken[-1], values.first[-1])
+            of_last = of_row(records["row"].astype(np.int32))
+        behaviours = in_one_order(values, self._cross_features, category, of_last)
+        bad_records = int(np.count_nonzero(values.fault))
+        return Read(behaviours, bad_records, older=int((values.earlier - values.taken).sum()))
 
-    def _together(self, fields: list[bytes], blobs: Blobs, category_of: Callable[[Rows], Rows] | None) -> Behaviours:
-        """All values one behind another, the newest list last; one bad value refuses all."""
-        row, ts, cross, counts = decode_many([blobs[field] for field in fields], self._cross_features)
-        if self._buckets is not None and (cross >= self._buckets).any():
-            raise BadRecord("a bucket that the schema does not have")
-        has_newest = category_of is not None and fields[-1] == keys.NEWEST_FIELD
-        leaves = fields[:-1] if has_newest else fields
-        category = np.repeat(np.array([int(field) for field in leaves], np.int32), counts[: len(leaves)])
-        if category_of is not None and has_newest:
-            category = np.concatenate([category, category_of(row[len(category) :])])
-        return Behaviours(row, category, ts, cross)
+
+def _category_rows(fields: Iterable[bytes]) -> Rows:
+    """The category rows that fields of a tree are named after; NO_CATEGORY where one is not."""
+    return np.array([int(field) for field in fields], np.int32)
+
+
+def _is_category(field: bytes) -> bool:
+    try:
+        _category_rows([field])
+    except NO_CATEGORY:
+        return False
+    return True
 
 
 def _number(value: bytes | None) -> int:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from store import keys
 from store.append import Caps
 from store.behaviour_tree import NEWEST
-from store.codec import HEADER_BYTES, VERSION, pack_records, running_sums
+from store.checked_values import HEADER_BYTES, VERSION
+from store.codec import pack_records, running_sums
 from store.types import Blobs, Bytes, Mask, Rows, Seconds
 
 Places = NDArray[np.int64]

@@ -338,6 +338,13 @@ def test_the_registry_is_not_asked_for_with_every_request(redis, stored, bundle_
     assert asked.count(keys.registry_meta(stored.data)) == 1
 
 
+def test_of_a_category_only_what_the_search_can_keep_is_fetched_and_the_rest_is_counted(redis, stored, bundle_of):
+    put(redis, stored, USER, *((2, 2, ts) for ts in range(1000, 1350)))
+    fetched = fetch(redis, stored, bundle_of("sim_hard"), ["i1"])
+    assert times(fetched) == list(range(1250, 1350))
+    assert fetched.older == 250
+
+
 # rows beyond the bundle's registry
 
 

@@ -54,6 +54,11 @@ def test_only_the_requests_categories_count_as_searched(shared_tiny, sim_hard):
     assert search(shared_tiny.call(sim_hard, ["i1"]), Fetched(shared_tiny.history()), sim_hard).retrieved.searched == 2
 
 
+def test_what_the_read_left_out_of_the_categories_counts_as_searched(shared_tiny, sim_hard):
+    fetched = Fetched(shared_tiny.history(), older=7)
+    assert search(shared_tiny.call(sim_hard, ["i1"]), fetched, sim_hard).retrieved.searched == 2 + 7
+
+
 def test_the_whole_life_counts_as_searched_by_eta(shared_tiny, eta):
     assert search(shared_tiny.call(eta, ["i1"]), Fetched(shared_tiny.history()), eta).retrieved.searched == 4
 

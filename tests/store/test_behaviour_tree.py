@@ -9,7 +9,9 @@ from store import behaviour_tree, keys
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
 from store.codec import decode, encode
 from store.registry import Registry
-from store.types import Behaviours
+from store.search import SearchSpec
+from store.search.category import CategorySearch
+from store.types import Behaviours, Candidates
 from tests.store.events import behaviours_of, events_of
 
 ITEMS = 300
@@ -29,8 +31,8 @@ def tree(redis, data_name):
     return BehaviourTree(redis, data_name, cross_features=1)
 
 
-def read(tree, user_id="u", reads="newest", categories=(), recent=50, before=None, registry=REGISTRY):
-    return tree.read(user_id, reads, np.array(categories, np.int32), recent, registry, before)
+def read(tree, user_id="u", reads="newest", categories=(), recent=50, before=None, registry=REGISTRY, newest=0):
+    return tree.read(user_id, reads, np.array(categories, np.int32), recent, registry, before, newest)
 
 
 def seen(tree, **arguments):
@@ -208,6 +210,73 @@ def test_every_read_gives_what_a_slow_filter_of_the_life_gives(monkeypatch, tree
         assert [event for event in answer if event[1] in categories] == [event for event in expected if event[1] in categories]
     if reads == "life":
         assert answer == expected
+
+
+# The newest of each category
+
+
+def test_of_each_category_the_newest_are_read_and_the_others_counted(tree):
+    tree.write("u", behaviours_of(*life(2000)))
+    answer = read(tree, reads="categories", categories=[3, 5], newest=120)
+    for category in (3, 5):
+        whole = [event for event in life(2000) if event[1] == category]
+        assert [event for event in events_of(answer.behaviours) if event[1] == category] == whole[-120:]
+    assert answer.older == sum(event[1] in (3, 5) for event in life(2000)) - 240
+
+
+def test_of_a_category_as_many_are_read_as_the_newest_list_may_hold(tree):
+    """Or the list would bring some of those that count as left out."""
+    tree.write("u", behaviours_of(*((2, 2, ts, 0) for ts in range(250))))
+    answer = read(tree, reads="categories", categories=[2], newest=1)
+    assert (len(answer.behaviours), answer.older) == (NEWEST, 250 - NEWEST)
+
+
+def test_nothing_counts_as_left_out_where_the_whole_life_is_read(tree):
+    tree.write("u", behaviours_of(*life(2000)))
+    assert read(tree, reads="categories", categories=[3], newest=1, before=1920).older == 0
+
+
+def test_a_category_altered_in_its_oldest_record_is_left_out_whole(redis, data_name, tree):
+    tree.write("u", behaviours_of(*life(2000)))
+    key = keys.tree(data_name, "u")
+    blob = redis.hget(key, "3")
+    spoil(redis, key, "3", blob[:8] + bytes([blob[8] ^ 1]) + blob[9:])
+    answer = read(tree, reads="categories", categories=[3, 4], newest=1)
+    assert (answer.bad_records, answer.older) == (1, sum(event[1] == 4 for event in life(2000)) - NEWEST)
+    assert all(ts >= 1900 for _, category, ts, _ in events_of(answer.behaviours) if category == 3), "of the newest list"
+
+
+def found(read_, candidates, k):
+    """What the search by category makes of a read: the behaviours of every candidate, and how many were looked at."""
+    search = CategorySearch(SearchSpec(name="category", k=k), {})
+    retrieved = search(candidates, read_.behaviours, np.zeros((len(read_.behaviours), 2), np.int32))
+    events = events_of(read_.behaviours)
+    lists = [[events[i] for i in index[mask]] for index, mask in zip(retrieved.index, retrieved.mask, strict=True)]
+    return lists, retrieved.place.tolist(), retrieved.searched + read_.older
+
+
+@given(
+    EVENTS, st.sets(st.integers(1, 9), min_size=1), st.integers(1, 7), st.integers(0, 5), st.none() | st.integers(0, 13),
+    st.sampled_from([None, b"2", b"3", b"n"]),
+)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_search_by_category_finds_in_the_newest_what_it_finds_in_whole_categories(
+    monkeypatch, redis, data_name, tree, events, categories, k, recent, before, spoiled
+):
+    monkeypatch.setattr(behaviour_tree, "NEWEST", 3)
+    drawn = behaviours_of(*((row, CATEGORY_OF[row], ts, cross) for row, ts, cross in events), cross_features=1)
+    tree.write("u", Behaviours.in_order(drawn.row, drawn.category, drawn.ts, drawn.cross))
+    if spoiled is not None:
+        spoil(redis, keys.tree(data_name, "u"), spoiled)
+    category = np.array(sorted(categories) * 2, np.int32)
+    asked = sorted(categories - {1})
+    candidates = Candidates(np.full(len(category), 2, np.int32), category)
+    newest, whole = (
+        read(tree, reads="categories", categories=asked, recent=recent, before=before, newest=newest) for newest in (k, 0)
+    )
+    assert found(newest, candidates, k) == found(whole, candidates, k)
+    assert newest.bad_records == whole.bad_records
+    assert events_of(newest.behaviours)[-recent:] == events_of(whole.behaviours)[-recent:] or not recent
 
 
 # Values that cannot be read

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.codec import HEADER_BYTES, VERSION, BadRecord, decode, encode, record_dtype, sum_of
+from store.checked_values import HEADER_BYTES, VERSION
+from store.codec import BadRecord, decode, encode, record_dtype, sum_of
 
 
 @st.composite
