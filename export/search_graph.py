@@ -85,9 +85,10 @@ def write_search_graph(score: Path, search: str, k: int, tables: dict[str, NDArr
         heads = tables["key_projection"].shape[1]
         place = _most_relevant(add, candidates, life, mask, newness, _bias(add, tables["cross_bias"], sized), heads, k)
     _retrieve(add, place, life, mask, set(found))
+    kept = [value for name, value in found.items() if name in wanted]
     graph = helper.make_graph(
         [*add.nodes, *scoring.graph.node], "search_score",
-        [*(value for name, value in found.items() if name in wanted), *_inputs(wanted - set(found), tables)],
+        [*kept, *_inputs(wanted - set(found), tables, _features(found, tables))],
         [*scoring.graph.output, helper.make_tensor_value_info("index", TensorProto.INT32, ["U", "G", k])],
         [*scoring.graph.initializer, *add.constants],
     )  # fmt: skip
@@ -96,13 +97,20 @@ def write_search_graph(score: Path, search: str, k: int, tables: dict[str, NDArr
     onnx.save(model, path)
 
 
-def _inputs(names: set[str], tables: dict[str, NDArray[Any]]) -> list[onnx.ValueInfoProto]:
+def _features(found: dict[str, onnx.ValueInfoProto], tables: dict[str, NDArray[Any]]) -> Any:
+    """1 + J, where anything needs it."""
+    if "cross_bias" in tables:
+        return len(tables["cross_bias"])
+    return found["retrieved_cross"].type.tensor_type.shape.dim[3].dim_value if "retrieved_cross" in found else None
+
+
+def _inputs(names: set[str], tables: dict[str, NDArray[Any]], features: Any) -> list[onnx.ValueInfoProto]:
     """Inputs that the scoring graph does not have. Signatures come as bytes: CUDA has no kernels for 64-bit words."""
     described = []
     for name in sorted(names):
         if name in LIFE_AXES:
             kind = TensorProto.BOOL if name == "life_mask" else TensorProto.INT32
-            shape: list[Any] = [1, "L", *(["1+J"] if name == "life_cross" else [])]
+            shape: list[Any] = [1, "L", *([features] if name == "life_cross" else [])]
         elif name == "signature":
             kind, shape = TensorProto.UINT8, ["N", 8]
         else:
@@ -188,7 +196,9 @@ def _ranked(add: Nodes, relevance: str, newness: str, k: int) -> list[tuple[str,
     at_least = add("Where", add("Equal", relevance, least), newness, add.constant(np.float32(-1)))  # [C, L]
     age, place_of_tied = add.top(at_least, k)  # newest first
     rank_of_tied = add("Add", number, add.constant(np.arange(k)))
-    real = add("And", add("GreaterOrEqual", age, add.constant(np.float32(0))), add("Less", rank_of_tied, add.constant(np.int64(k))))
+    real = add(
+        "And", add("GreaterOrEqual", age, add.constant(np.float32(0))), add("Less", rank_of_tied, add.constant(np.int64(k)))
+    )
     return [(place, add("Where", above, rank, useless)), (place_of_tied, add("Where", real, rank_of_tied, useless))]
 
 

@@ -4,6 +4,7 @@ A bucket is a size for each free axis of a graph. Padding is zeros and mask Fals
 what comes out for padded places is dropped. Axes: `store/types.py`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.bundle import Bundle
 from store.graph_inputs import AXES, GraphInputs
 from store.life_inputs import LIFE_AXES
-from store.search import Search
 
 CANDIDATES = (64, 128, 256, 512, 1024)  # places of a request, or groups of them
 LIVES = tuple(1024 << i for i in range(8))  # 1,024 to 131,072 behaviours; no K is above the first
@@ -24,44 +25,43 @@ Sizes = dict[str, int]  # of an axis, by its letter
 
 @dataclass(frozen=True)
 class Buckets:
-    """The sizes each axis may have, ascending."""
+    """The sizes each axis may have, ascending, by its letter."""
 
     steps: Mapping[str, tuple[int, ...]]
 
     @staticmethod
-    def of(search: Search, recent: int, candidates: tuple[int, ...] = CANDIDATES, lives: tuple[int, ...] = LIVES) -> "Buckets":
-        """For a search that deals candidates as it does, with K behaviours each, and `recent` in the short branch."""
-        one_group = search.group is None
-        steps = {"G": (1,) if one_group else candidates, "S": candidates if one_group else (search.group or 1,)}
-        return Buckets({**steps, "K": (search.k,), "R": (max(recent, 1),), "L": lives})
+    def of(bundle: Bundle, candidates: tuple[int, ...] = CANDIDATES, lives: tuple[int, ...] = LIVES) -> "Buckets":
+        """For the requests of a bundle: of most axes there is one size, to which every request is padded."""
+        schema, group = bundle.manifest.schema_, bundle.search.group
+        return Buckets({
+            "U": (1,), "G": (1,) if group is None else candidates, "S": candidates if group is None else (group,),
+            "K": (bundle.search.k,), "R": (max(bundle.manifest.recent, 1),), "L": lives,
+            "1+J": (1 + len(schema.cross_features),), "F": (len(schema.context),),
+        })  # fmt: skip
 
     def bucket(self, sizes: Sizes) -> Sizes:
         """The smallest sizes that hold `sizes`; beyond the largest step, multiples of it."""
         return {letter: _up(size, self.steps[letter]) for letter, size in sizes.items()}
 
+    def lists(self, bucket: Sizes) -> bool:
+        """Whether a bucket is among the steps, not beyond them."""
+        return all(size in self.steps[letter] for letter, size in bucket.items())
+
     def all(self, letters: set[str]) -> list[Sizes]:
         """Every bucket over these axes, the largest first: memory that has been grown for it serves all others."""
-        chosen = sorted(letters & set(self.steps))
+        chosen = sorted(letters)
         found = [dict(zip(chosen, sizes, strict=True)) for sizes in product(*(self.steps[letter] for letter in chosen))]
-        return sorted(found, key=lambda sizes: int(np.prod([*sizes.values()])), reverse=True)
+        return sorted(found, key=lambda sizes: math.prod(sizes.values()), reverse=True)
 
 
-def free_axes(names: list[str]) -> set[str]:
-    """Letters of the axes along which these inputs differ from request to request."""
-    return {letter for name in names for letter in _axes(name) if letter in "GSKRL"}
+def axes_of(name: str) -> tuple[str, ...]:
+    """Letters of the axes of a request's input; none for a state, whose shape never differs."""
+    return AXES.get(name) or LIFE_AXES.get(name) or ()
 
 
 def sizes_of(inputs: GraphInputs, names: list[str]) -> Sizes:
-    """The size of every free axis of the named inputs."""
-    return {
-        letter: size for name in names for letter, size in zip(_axes(name), inputs[name].shape, strict=False) if letter in "GSKRL"
-    }
-
-
-def shape_in(array: NDArray[Any], name: str, bucket: Sizes) -> tuple[int, ...]:
-    """The shape of an input in a bucket; an input without free axes keeps its own."""
-    axes = _axes(name) or ("",) * array.ndim
-    return tuple(bucket.get(letter, size) for letter, size in zip(axes, array.shape, strict=True))
+    """The size of every axis of the named inputs."""
+    return {letter: size for name in names for letter, size in zip(axes_of(name), inputs[name].shape, strict=False)}
 
 
 def pad(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -80,10 +80,6 @@ def crop(output: NDArray[Any], sizes: Sizes, bucket: Sizes) -> NDArray[Any]:
     if rest and "K" in sizes:
         by_group = by_group[..., : sizes["K"]]
     return by_group.reshape(1, sizes["G"] * sizes["S"], *by_group.shape[3:])
-
-
-def _axes(name: str) -> tuple[str, ...]:
-    return AXES.get(name) or LIFE_AXES.get(name) or ()
 
 
 def _up(size: int, steps: tuple[int, ...]) -> int:

@@ -8,12 +8,11 @@
 The other inputs are those of `graph_inputs`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from store.graph_inputs import GraphInputs, cross_with_gap, recent_inputs
-from store.search.spec import Search
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Retrieved, Rows
 
@@ -51,13 +50,12 @@ def inputs_when_searching(search: str, inputs: set[str]) -> set[str]:
 
 
 def life_inputs(
-    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows,
-    snapshot: Snapshot | None = None,
-) -> tuple[Behaviours, Retrieved, GraphInputs]:  # fmt: skip
+    candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows, snapshot: Snapshot | None = None
+) -> tuple[Retrieved, GraphInputs]:
     """As `graph_inputs.search_inputs`, but nothing is searched: that is the graph's part.
 
     Returns:
-        what is to be searched; where the candidates stand (a list for each, still empty); all inputs.
+        where the candidates stand, a list for each, still empty; all inputs but a state.
     """
     searched = behaviours if snapshot is None else snapshot.and_newer(behaviours)
     count, length = len(candidates.row), max(len(searched), 1)  # the empty user: one masked entry
@@ -72,4 +70,10 @@ def life_inputs(
         "life_row": row, "life_mask": np.full((1, length), len(searched) > 0), "life_cross": cross, "life_size": size,
         "context": context[None],
     }  # fmt: skip
-    return searched, to_find, inputs | recent_inputs(behaviours, at, recent)
+    return to_find, inputs | recent_inputs(behaviours, at, recent)
+
+
+def found_by_graph(to_find: Retrieved, index: Rows, length: int) -> Retrieved:
+    """What a graph's search retrieved of `length` behaviours: `index` int32 [C, K], real entries first, ascending."""
+    mask = np.arange(index.shape[1]) < min(length, index.shape[1])
+    return replace(to_find, index=index, mask=np.broadcast_to(mask, index.shape))
