@@ -64,12 +64,14 @@ class DeviceSession:
     def __init__(
         self, path: Path, stated: set[str], tables: DeviceTables, buckets: Buckets, providers: Providers, options: DeviceOptions
     ) -> None:
-        """Load, and capture a CUDA graph for the buckets there are, the largest first.
+        """Load, and capture CUDA graphs for the buckets there are, the largest first.
 
         Raises:
             BundleInvalid: the graph cannot be loaded, its inputs are not `stated`, or CUDA was asked for and is not to be had.
         """
-        self._buckets, self._tables = buckets, tables
+        if providers == "cuda" and CUDA not in (offered := onnxruntime.get_available_providers()):
+            raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime offers {', '.join(offered)}")
+        self._buckets = buckets
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         capture = options.cuda_graphs if offers_cuda(providers) else 0
         try:
@@ -78,7 +80,7 @@ class DeviceSession:
             raise BundleInvalid(f"{path}: onnxruntime cannot load it ({error})") from error
         self.device: Device = "cuda" if CUDA in self._session.get_providers() else "cpu"
         if providers == "cuda" and self.device != "cuda":
-            raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime offers {onnxruntime.get_available_providers()}")
+            raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime cannot use CUDA here; are its libraries installed?")
         declared = {node.name: node for node in self._session.get_inputs()}
         if set(declared) != stated:
             raise BundleInvalid(f"{path}: inputs {sorted(declared)}, the manifest says {sorted(stated)}")
@@ -88,11 +90,11 @@ class DeviceSession:
         self._names = sorted(self._declared)
         self._bound = {name: tables.value(name, self._dtypes[name], self.device) for name in sorted(stated) if name in tables}
         self._slots: dict[tuple[int, ...], Slot] = {}
-        if captures and self.device == "cuda":
-            self.capture(capture)
+        if captures and self.device == "cuda" and not self.capture(capture):
+            self._session, _ = self._thread.submit(_open, path, providers, options, False).result()  # whatever state it is in
 
     def capture(self, most: int) -> int:
-        """Give the largest buckets, `most` of them, an id each, and run each once; how many there are then."""
+        """Give the largest buckets, `most` of them, an id each, and run each once; how many that went well with."""
         return self._thread.submit(self._capture, most).result()
 
     def run(self, inputs: GraphInputs, outputs: Sequence[str], tables: Tables | None = None) -> list[NDArray[Any]]:
@@ -107,8 +109,8 @@ class DeviceSession:
                 slot.fill({name: np.zeros(self._shape(name, bucket), self._dtypes[name]) for name in self._names})
                 self._session.run_with_iobinding(slot.binding, slot.options)
             except Exception as error:  # onnxruntime has no base class of its own
-                log.warning("no CUDA graph for %s, nor for smaller shapes: %s", bucket, error)
-                break
+                log.warning("no CUDA graph for %s: %s", bucket, error)  # too large for the memory, say
+                continue
             self._slots[_key(bucket)] = slot
         return len(self._slots)
 
@@ -121,7 +123,7 @@ class DeviceSession:
         slot.fill(inputs)
         if outputs == LOGIT and not tables:
             self._session.run_with_iobinding(slot.binding, slot.options)
-            found = [slot.logit.numpy()]
+            found = [np.array(slot.logit.numpy())]  # on the CPU it is the buffer itself
         else:
             found = self._run_apart(slot, outputs, tables)
         return [crop(output, sizes, bucket) for output in found]
