@@ -190,7 +190,8 @@ def _ranked(add: Nodes, relevance: str, newness: str, k: int) -> list[tuple[str,
     older, newer = (add("Unsqueeze", place, add.constant(np.array([axis]))) for axis in (2, 1))
     tied = add("And", add("Equal", second, first), add("Greater", newer, older))
     better = add("Or", add("Greater", second, first), tied)  # [C, k, k]: is the second better than the first?
-    rank = add("ReduceSum", add.cast(better, TensorProto.INT64), add.constant(np.array([2])), keepdims=0)  # [C, k]
+    number_better = add("ReduceSum", add.cast(better, TensorProto.INT32), add.constant(np.array([2])), keepdims=0)
+    rank = add.cast(number_better, TensorProto.INT64)  # [C, k]
     useless = add.constant(DROPPED)
 
     at_least = add("Where", add("Equal", relevance, least), newness, add.constant(np.float32(-1)))  # [C, L]

@@ -32,7 +32,7 @@ Graphs run on the GPU, and so do the searches where nothing else is said. Wanted
 {LIFE:,} behaviours: p99 under {P99_MS} ms, {AIMED_AT_MS} aimed at. The other targets are those of two cores without a GPU.
 """
 COMMAND = "make bench-gpu"
-HOW_TO = "install onnxruntime-gpu in place of onnxruntime: README.md, Limits"  # in the words of a message
+HOW_TO = "install onnxruntime-gpu in place of onnxruntime (README.md, Commands)"
 
 
 def gpu_works(table: Sequence[Work] = TABLE, settings: Mapping[str, str] = ON_GPU) -> list[Work]:

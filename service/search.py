@@ -22,7 +22,7 @@ class Searched:
     """What was retrieved, and the graph's inputs made of it."""
 
     behaviours: Behaviours  # those that were searched, rows as the store has them
-    retrieved: Retrieved
+    retrieved: Retrieved  # a list for each candidate, empty so far, where the graph is to search
     inputs: GraphInputs
     state: State | None = None  # that the retrieved ones are folded into; None = the empty one
     tables: Tables | None = None  # item tables that the inputs' rows are of; None = the bundle's own

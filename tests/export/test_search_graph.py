@@ -124,17 +124,3 @@ def test_distances_of_signatures_count_before_age(found_by_graph):
     _, inputs = life_inputs(Candidates(row, row), life, 10**9, 0, CONTEXT)
     found = found_by_graph("hamming", 4, 1, tables, inputs)
     assert found["index"].tolist() == [[[0, (1 << 17) - 3, (1 << 17) - 2, (1 << 17) - 1]]]
-
-
-def test_what_a_graph_is_given_of_the_life_is_what_it_would_have_been_given_of_the_retrieved():
-    life = life_of(np.random.default_rng(1), 6, sized=False)
-    row = np.array([2, 3], np.int32)
-    candidates = Candidates(row, row)
-    search = SEARCHES["life"](SearchSpec(name="life", k=1), {})
-    _, _, inputs = search_inputs(search, candidates, life, 10**6, 4, CONTEXT)
-    _, of_life = life_inputs(candidates, life, 10**6, 4, CONTEXT)
-    for name in ("row", "mask", "cross"):
-        assert (of_life[f"life_{name}"] == inputs[f"retrieved_{name}"][0]).all()
-    for name in ("recent_row", "recent_cross", "recent_mask", "context"):
-        assert (of_life[name] == inputs[name]).all()
-    assert set(of_life) - {"life_row", "life_mask", "life_cross", "life_size"} <= set(inputs)
