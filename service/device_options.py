@@ -1,9 +1,7 @@
-"""How graphs run on a device, as the settings say it. Imports no onnxruntime: a consumer reads settings too."""
+"""How graphs run on a device, as the settings say it. Imports nothing large: a consumer reads settings too."""
 
 from dataclasses import dataclass
 from typing import Literal
-
-from store.bundle import Precision
 
 Providers = Literal["auto", "cpu", "cuda"]
 
@@ -13,7 +11,7 @@ class DeviceOptions:
     """What the settings choose beside the provider."""
 
     search: Literal["cpu", "device"] = "cpu"  # device: the graph searches too, where it can do the model's search
-    precision: Precision = "float32"
+    precision: Literal["float32", "float16"] = "float32"
     cuda_graphs: int = 64  # shapes of each graph that are captured
     memory_limit_mb: int = 0  # of each graph, 0 = none
 

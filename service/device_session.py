@@ -85,10 +85,15 @@ class DeviceSession:
         if set(declared) != stated:
             raise BundleInvalid(f"{path}: inputs {sorted(declared)}, the manifest says {sorted(stated)}")
         self.weighs = any(node.name == "weight" for node in self._session.get_outputs())
+        if strange := sorted(f"{name} {node.type}" for name, node in declared.items() if node.type not in DTYPES):
+            raise BundleInvalid(f"{path}: inputs of types that no device is given: {', '.join(strange)}")
         self._dtypes = {name: DTYPES[node.type] for name, node in declared.items()}
         self._declared = {name: node.shape for name, node in declared.items() if name not in tables}
         self._names = sorted(self._declared)
-        self._bound = {name: tables.value(name, self._dtypes[name], self.device) for name in sorted(stated) if name in tables}
+        try:
+            self._bound = {name: tables.value(name, self._dtypes[name], self.device) for name in sorted(stated) if name in tables}
+        except Exception as error:  # onnxruntime has no base class of its own
+            raise BundleInvalid(f"{path}: the device cannot hold its item tables ({error})") from error
         self._slots: dict[tuple[int, ...], Slot] = {}
         if captures and self.device == "cuda" and not self.capture(capture):
             self._session, _ = self._thread.submit(_open, path, providers, options, False).result()  # whatever state it is in

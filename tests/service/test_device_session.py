@@ -14,7 +14,7 @@ from service.device import DeviceTables
 from service.device_options import ON_CPU
 from service.device_session import NOT_CAPTURED, DeviceSession
 from service.search import search
-from store.bundle import GRAPH
+from store.bundle import GRAPH, BundleInvalid
 from tests.service.tiny import K, expected
 
 ITEMS = ["i1", "i2", "i3", "i4", "i5", "i6"]
@@ -142,3 +142,15 @@ def test_the_service_is_told_what_a_graph_lacks(din):
     stated = {spec.name for spec in din.manifest.inputs} | {"recent_row"}
     with pytest.raises(ValueError, match=r"score\.onnx: inputs .*the manifest says .*recent_row"):
         DeviceSession(din.folder / GRAPH, stated, DeviceTables(din.tables), Buckets.of(din), "cpu", ON_CPU)
+
+
+def test_tables_too_large_for_the_device_are_a_bundle_that_is_refused(din, monkeypatch):
+    monkeypatch.setattr("service.device.on_device", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    with pytest.raises(BundleInvalid, match=r"score\.onnx: the device cannot hold its item tables \(out of memory\)"):
+        session_of(din)
+
+
+def test_an_input_of_a_type_without_an_array_is_a_bundle_that_is_refused(din, monkeypatch):
+    monkeypatch.setattr("service.device_session.DTYPES", {"tensor(float)": "f4", "tensor(bool)": "?"})
+    with pytest.raises(BundleInvalid, match=r"candidate_row tensor\(int32\)"):
+        session_of(din)
