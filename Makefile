@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-check lock clean
+.PHONY: help install demo serve test check bench bench-check bench-gpu lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ bench: .venv/installed ## measure what PART names (table, curves, store, kernels
 
 bench-check: .venv/installed ## stage times against loadtest/results/baseline.json; fails beyond 10 % (4 minutes)
 	$(BIN)/python -m loadtest bench-check
+
+bench-gpu: .venv/installed ## the speed table on a GPU, and 1,000 candidates x 10^5 behaviours; needs onnxruntime-gpu
+	$(BIN)/python -m loadtest bench-gpu
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	./locks/update.sh

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from export.batches import SearchedRequest, own_clusters, search_request
 from export.data.dataset import ITEMS_FILE, Dataset
+from export.device_graphs import write_device_graphs
 from export.graph import export_graph, export_update, table_axes
 from export.models.contract import CTRModel
 from export.models.stateful import StatefulModel
@@ -87,6 +88,7 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     chosen, request = golden_request(dataset, run.model, tables)
     inputs, outputs = export_graph(run.model, tables, request.inputs, folder / GRAPH)
     state = export_update(run.model, tables, folder / UPDATE) if isinstance(run.model, StatefulModel) else []
+    write_device_graphs(run.model, tables, folder)
     golden, at = request.behaviours, int(dataset.requests["test"].at[chosen])
     np.savez(
         folder / GOLDEN, candidate_row=request.candidates.row, candidate_category=request.candidates.category,

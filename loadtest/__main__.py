@@ -73,6 +73,17 @@ def _bench(part: Part, quick: bool, only: str) -> Path:
     return bench_table(quick, only)
 
 
+@app.command("bench-gpu")
+def bench_gpu_command(
+    quick: Annotated[bool, typer.Option("--quick", help="See that all works; not into loadtest/results/gpu/.")] = False,
+    only: Annotated[str, typer.Option(help="These models, by comma; not into loadtest/results/gpu/.")] = "",
+) -> None:
+    """The speed table on a GPU, and scans of 10^5 behaviours for 1,000 candidates; status 1 where there is no GPU."""
+    from loadtest.gpu_bench import bench_gpu
+
+    console.print(f"gpu: {bench_gpu(quick, only)}")
+
+
 @app.command("bench-check")
 def bench_check_command(
     write: Annotated[bool, typer.Option("--write", help="Keep what is measured as the baseline.")] = False,

@@ -23,8 +23,8 @@ def service_process(command: str, path: str, log: Path, **settings: str) -> Iter
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")} | settings
-    environment |= {"CTR_PORT": str(port), "CTR_CONSUMER_PORT": str(port), "CTR_PROVIDERS": "cpu"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
+    environment |= {"CTR_PROVIDERS": "cpu", **settings, "CTR_PORT": str(port), "CTR_CONSUMER_PORT": str(port)}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         process = subprocess.Popen([sys.executable, "-m", "service", *command.split()], env=environment, stderr=output)

@@ -77,12 +77,12 @@ class Measured:
         }  # fmt: skip
 
 
-def write(measured: Sequence[Measured], head: dict[str, Any], results: Path) -> Path:
-    """table.json and table.md."""
+def write(measured: Sequence[Measured], head: dict[str, Any], results: Path, command: str = "make bench", note: str = "") -> Path:
+    """table.json and table.md, which says `note` before all figures."""
     results.mkdir(parents=True, exist_ok=True)
     content = {"schema": 1, "machine": head["machine"], "commit": head["commit"], "rows": [one.row() for one in measured]}
     (results / "table.json").write_text(json.dumps(content, indent=1) + "\n")
-    (results / "table.md").write_text(_page(measured, head))
+    (results / "table.md").write_text(_page(measured, head, command, note))
     return results / "table.md"
 
 
@@ -93,11 +93,11 @@ def head_line(head: dict[str, Any], command: str) -> str:
     return f"{where}; {versions}. `{command}` measures again.\n"
 
 
-def _page(measured: Sequence[Measured], head: dict[str, Any]) -> str:
+def _page(measured: Sequence[Measured], head: dict[str, Any], command: str, note: str) -> str:
     names, rounds = ["work", "model", "behaviours"], max(len(one.points) for one in measured)
     results = ["offered/s", "n", "p50 ms", "p99 ms", "target", "CPU ms", "target", "errors", "met"]
     parts = [
-        f"# Speed\n\n{head_line(head, 'make bench')}", HOW.replace("ROUNDS", str(rounds)),
+        f"# Speed\n\n{head_line(head, command)}", note, HOW.replace("ROUNDS", str(rounds)),
         table([*names, *results], [_result(one) for one in measured]), _ratios(measured), STAGES_ARE,
         table([*names, *STAGES, "mean total", "apart", "outside", "searched"], [_stages(one) for one in measured]), GENERATOR_IS,
         table([*names, "cores", "late"], [_generator(one) for one in measured]),

@@ -42,13 +42,14 @@ def bench_store(world: BenchWorld, works: Sequence[Work], lives: dict[int, int],
 
 def bench_table(
     quick: bool = False, only: str = "", results: Path = RESULTS, folder: Path = FOLDER, sizes: Sizes = SIZES,
-    works: Sequence[Work] = TABLE, lives: dict[int, int] = USERS,
+    works: Sequence[Work] = TABLE, lives: dict[int, int] = USERS, command: str = "make bench", note: str = "",
 ) -> Path:  # fmt: skip
     """Measure the rows, and say where the table is.
 
     Args:
         quick: one round of 2 s a point, to see that all works; the table goes to `folder`.
         only: models to measure, separated by commas; empty = all. The table goes to `folder` then.
+        command, note: what the page says of itself.
 
     Raises:
         ValueError: no such model, a bundle that cannot be served, an answer that is degraded before the measurement.
@@ -71,7 +72,7 @@ def bench_table(
                             points[i].append(measure(scorer, requests[i], work.per_s, QUICK if quick else LENGTH))
                             console.print(f"{repeat + 1} {_said(work, points[i][-1])}", highlight=False)
     measured = [Measured(*one) for one in zip(chosen, searched, points, strict=True)]
-    return write(measured, head, folder if quick or only else results)
+    return write(measured, head, folder if quick or only else results, command, note)
 
 
 def _said(work: Work, point: Point) -> str:

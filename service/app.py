@@ -59,8 +59,9 @@ class Service:
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self.settings, self.metrics = settings, Metrics()
         bundles = Bundles(
-            settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics
-        )
+            settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, self.metrics,
+            settings.device,
+        )  # fmt: skip
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
         self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
         self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics), settings.table_max_age_s)

@@ -10,15 +10,15 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from service.device import CPU, offers_cuda
+from service.device_graph import DeviceGraph
+from service.device_options import ON_CPU, DeviceOptions, Providers
 from service.search import Searched
 from service.tables import Tables
 from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
 from store.fold import OutOfTime, State, fold, initial_state
 from store.graph_inputs import GraphInputs
 from store.types import Floats, Rows
-
-Providers = Literal["auto", "cpu", "cuda"]
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,13 @@ class Attended:
     logit: Floats  # [C]
     weight: Floats | None  # [P, K] attention per retrieved behaviour, at the places of the search, if asked for
     state_missing: bool = False  # there was no time to fold the behaviours after the snapshot
+    index: Rows | None = None  # [P, K] what the graph itself found, with the weights
 
 
 class Graph:
     """A bundle's graphs, ready to run: the one that scores, and the one that folds behaviours into a state if it has one."""
 
-    def __init__(self, bundle: Bundle, providers: Providers, threads: int) -> None:
+    def __init__(self, bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions = ON_CPU) -> None:
         """Load.
 
         Raises:
@@ -41,12 +42,13 @@ class Graph:
                 asked for and is not to be had.
         """
         manifest = bundle.manifest
-        self._score = _Session(bundle, GRAPH, {spec.name for spec in manifest.inputs}, providers, threads)
-        self.device = self._score.device
+        self._score = _open(bundle, providers, threads, options)
+        self.device, self.searches = self._score.device, self._score.searches
+        self.tolerance: float = getattr(manifest.tolerance, self.device if self._score.precision == "float32" else "float16")
         self._state = [spec.name for spec in manifest.state]
         if self._state:
             needed = {*self._state, "behaviour_row", ITEM_VECTOR} | {spec.name for spec in manifest.inputs} & set(bundle.tables)
-            self._update = _Session(bundle, UPDATE, needed, providers, threads)
+            self._update = _Session(bundle, UPDATE, needed, threads)  # step by step: a device would wait for us
             self._initial = initial_state(bundle.tables, self._state)
             self._at_once = manifest.fold_at_once
 
@@ -68,9 +70,10 @@ class Graph:
                 inputs = inputs | self.fold(state, row, until, tables)
             except OutOfTime:
                 inputs, missing = inputs | (state or self._initial), True
-        names = ["logit", "weight"] if weights and self._score.weighs else ["logit"]
-        logit, *weight = self._score.run(inputs, names, self._score.values(tables))
-        return Attended(logit[0], weight[0][0] if weight else None, missing)
+        names = ["logit", *(self._score.explaining(inputs) if weights else [])]
+        found = dict(zip(names, self._score.run(inputs, names, self._score.values(tables)), strict=True))
+        weight, index = (found[name][0] if name in found else None for name in ("weight", "index"))
+        return Attended(found["logit"][0], weight, missing, index)
 
     def fold(self, state: State | None, row: Rows, until: float = math.inf, tables: Tables | None = None) -> State:
         """The state after behaviours `row` int32 [L], within the tables, oldest first.
@@ -83,9 +86,12 @@ class Graph:
 
 
 class _Session:
-    """One graph in onnxruntime, the item tables it reads bound once: requests carry row ids only."""
+    """One graph in onnxruntime on the CPU, the item tables it reads bound once: requests carry row ids only."""
 
-    def __init__(self, bundle: Bundle, name: str, stated: set[str], providers: Providers, threads: int) -> None:
+    device: Literal["cpu"] = "cpu"
+    searches, precision = False, "float32"
+
+    def __init__(self, bundle: Bundle, name: str, stated: set[str], threads: int) -> None:
         """`stated`: the inputs it must have. Raises BundleInvalid as `Graph`."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -94,12 +100,9 @@ class _Session:
         options.log_severity_level = 3
         path = bundle.folder / name
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=_providers(providers))
+            self._session = onnxruntime.InferenceSession(path, options, providers=[CPU])
         except Exception as error:  # onnxruntime has no base class of its own
             raise BundleInvalid(f"{path}: onnxruntime cannot load it ({error})") from error
-        self.device: Literal["cuda", "cpu"] = "cuda" if CUDA in self._session.get_providers() else "cpu"
-        if providers == "cuda" and self.device != "cuda":
-            raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime offers {onnxruntime.get_available_providers()}")
         found = {node.name for node in self._session.get_inputs()}
         if found != stated:
             raise BundleInvalid(f"{path}: inputs {sorted(found)}, the manifest says {sorted(stated)}")
@@ -108,6 +111,10 @@ class _Session:
         self._tables = {
             table: self.value(bundle.tables[table]) for table in sorted(stated & set(bundle.tables))
         }  # fmt: skip
+
+    def explaining(self, inputs: GraphInputs) -> list[str]:
+        """Outputs that explain the logits."""
+        return ["weight"] if self.weighs else []
 
     def value(self, table: NDArray[Any]) -> onnxruntime.OrtValue:
         """A table where the graph runs."""
@@ -133,10 +140,13 @@ class _Session:
         return found
 
 
-def _providers(providers: Providers) -> list[str]:
-    if providers == "cpu" or CUDA not in onnxruntime.get_available_providers():
-        return [CPU]
-    return [CUDA, CPU]
+def _open(bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions) -> "DeviceGraph | _Session":
+    """The scoring graph: on a device if there is one or its ways are asked for, else on the CPU."""
+    if options.as_on_a_device or offers_cuda(providers):
+        graph = DeviceGraph(bundle, providers, options)
+        if options.as_on_a_device or graph.device == "cuda":
+            return graph
+    return _Session(bundle, GRAPH, {spec.name for spec in bundle.manifest.inputs}, threads)
 
 
 def attend(graph: Graph, searched: Searched, explain: int, deadline: float) -> Attended:

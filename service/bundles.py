@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from service.attend import Graph, Providers, attend
+from service.attend import Graph, attend
 from service.behaviours import Fetched
+from service.device_options import ON_CPU, DeviceOptions, Providers
 from service.errors import NoModel, UnknownModel
 from service.metrics import Metrics
 from service.request import Call
@@ -45,7 +46,10 @@ class LoadedBundle:
 class Bundles:
     """What is served, by model; and what was refused, with the reason."""
 
-    def __init__(self, folder: Path, data: str, default_model: str, providers: Providers, threads: int, metrics: Metrics) -> None:
+    def __init__(
+        self, folder: Path, data: str, default_model: str, providers: Providers, threads: int, metrics: Metrics,
+        options: DeviceOptions = ON_CPU,
+    ) -> None:  # fmt: skip
         """Load the newest good version of every model of one data set. Nothing here raises for a bad bundle.
 
         Args:
@@ -66,7 +70,7 @@ class Bundles:
                     self.skipped[f"{model}:{version}"] = f"data set {manifest.data}, this scorer serves {self.data}"
                     log.info("bundle skipped: %s:%s is of %s", model, version, self.skipped[f"{model}:{version}"])
                     continue
-                loaded = load(folder / model / version, providers, threads)
+                loaded = load(folder / model / version, providers, threads, options)
             except BundleInvalid as error:
                 log.error("bundle refused: %s", error)
                 metrics.model_loads.labels("refused").inc()
@@ -121,17 +125,17 @@ class Bundles:
         return self._default or (self.names[0] if len(self._loaded) == 1 else DEFAULT_MODEL)
 
 
-def load(folder: Path, providers: Providers, threads: int) -> LoadedBundle:
+def load(folder: Path, providers: Providers, threads: int, options: DeviceOptions = ON_CPU) -> LoadedBundle:
     """Open a bundle, load its graph and replay its golden request, which also warms it.
 
     Raises:
         BundleInvalid: anything that is not as the manifest says, golden scores included.
     """
     bundle = Bundle(folder)
-    graph = Graph(bundle, providers, threads)
+    graph = Graph(bundle, providers, threads, options)
     bundle.registry.index  # noqa: B018  (made on first use: here, not in the first request)
     loaded = LoadedBundle(bundle, graph, MappedTables(bundle))
-    tolerance = getattr(bundle.manifest.tolerance, graph.device)
+    tolerance = graph.tolerance
     difference, _ = golden_difference(loaded, bundle.golden)
     if not difference <= tolerance:  # NaN too
         raise BundleInvalid(f"{folder}: golden scores differ by {difference:.2g}, tolerance {tolerance:.2g}")
@@ -147,7 +151,7 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
     bundle = loaded.bundle
     call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
     try:
-        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched))
+        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), in_graph=loaded.graph.searches)
         scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit)
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error

@@ -249,7 +249,7 @@ def open_keeper(settings: Settings, redis_url: str) -> Keeper:
         ValueError: no bundle there keeps anything of its users.
     """
     metrics = Metrics()
-    bundles = Bundles(settings.bundles, settings.data, settings.model, settings.providers, settings.intra_op_threads, metrics)
+    bundles = Bundles(settings.bundles, settings.data, settings.model, "cpu", settings.intra_op_threads, metrics)
     redis = connect(redis_url, settings.events_timeout_ms / 1000 + WAIT_MS / 1000)
     keeping = [entry.bundle.manifest.model for entry in bundles.all if entry.bundle.snapshots is not None]
     if not keeping:

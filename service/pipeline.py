@@ -42,7 +42,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
         timer.waive()
 
     timer.enter("search")
-    searched = search(call, fetched, loaded.bundle, tables, timer.deadline)
+    searched = search(call, fetched, loaded.bundle, tables, timer.deadline, loaded.graph.searches)
 
     timer.enter("attend")
     attended = attend(loaded.graph, searched, call.explain, timer.deadline)

@@ -12,6 +12,7 @@ from service.request import Call
 from service.search import Searched
 from store.bundle import Bundle
 from store.graph_inputs import scores_of
+from store.life_inputs import found_by_graph
 from store.types import FIRST_KNOWN, Floats
 
 
@@ -53,13 +54,18 @@ def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended
         degraded=sorted({*fetched.degraded, *searched.degraded, *["state_missing"] * attended.state_missing}),
         unknown_items=call.unknown_items,
         behaviours=searched.retrieved.searched,
-        explanations=_explanations(call, fetched, searched, attended.weight, bundle) if explained else None,
+        explanations=_explanations(call, fetched, searched, attended, bundle) if explained else None,
     )
 
 
-def _explanations(call: Call, fetched: Fetched, searched: Searched, weight: Any, bundle: Bundle) -> list[list[dict[str, Any]]]:
+def _explanations(
+    call: Call, fetched: Fetched, searched: Searched, attended: Attended, bundle: Bundle
+) -> list[list[dict[str, Any]]]:
     """For each candidate its heaviest behaviours: item, time, category and mean attention weight."""
     retrieved, behaviours, registry = searched.retrieved, searched.behaviours, bundle.registry
+    weight: Any = attended.weight
+    if attended.index is not None:
+        retrieved = found_by_graph(retrieved, attended.index, len(behaviours))
     size = len(retrieved.place) // len(retrieved.index)  # S
     explanations: list[list[dict[str, Any]]] = [[] for _ in call.candidates.row]
     for place, candidate in enumerate(retrieved.place.tolist()):

@@ -11,6 +11,7 @@ from store.bundle import Bundle
 from store.clusters import APART
 from store.fold import State
 from store.graph_inputs import GraphInputs, search_inputs
+from store.life_inputs import MAX_LIFE, life_inputs
 from store.types import Behaviours, Retrieved
 
 CLUSTER_S = 10e-6  # to make clusters, a behaviour: 90 ms for 10,000
@@ -21,7 +22,7 @@ class Searched:
     """What was retrieved, and the graph's inputs made of it."""
 
     behaviours: Behaviours  # those that were searched, rows as the store has them
-    retrieved: Retrieved
+    retrieved: Retrieved  # a list for each candidate, empty so far, where the graph is to search
     inputs: GraphInputs
     state: State | None = None  # that the retrieved ones are folded into; None = the empty one
     tables: Tables | None = None  # item tables that the inputs' rows are of; None = the bundle's own
@@ -29,7 +30,8 @@ class Searched:
 
 
 def search(
-    call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf
+    call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf,
+    in_graph: bool = False,
 ) -> Searched:  # fmt: skip
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
 
@@ -37,6 +39,7 @@ def search(
         tables: item tables that hold the rows of this request; None = the bundle's own.
         deadline: of the request, on the clock of perf_counter. Where a search over clusters has none of this user,
             they are made here if that takes less than half of the time left; else all behaviours are searched.
+        in_graph: leave the search to the graph, where the life is not too long for that.
     """
     tables, known = tables or RequestTables(bundle.search), bundle.registry.known
     behaviours, snapshot, degraded = fetched.behaviours, fetched.snapshot, tables.degraded
@@ -52,9 +55,12 @@ def search(
             of_store = tables.as_stored(snapshot)
         else:
             degraded = (*degraded, "state_missing")
-    _, retrieved, inputs = search_inputs(
-        tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
-    )
+    if in_graph and len(within) <= MAX_LIFE:
+        retrieved, inputs = life_inputs(candidates, within, call.at, bundle.manifest.recent, call.context, snapshot)
+    else:
+        _, retrieved, inputs = search_inputs(
+            tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
+        )
     if fetched.older:
         retrieved = replace(retrieved, searched=retrieved.searched + fetched.older)
     if of_store is not None:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from service.device_options import DeviceOptions
 from store.append import Caps
 from store.connection import check_url
 
@@ -30,6 +31,10 @@ class Settings(BaseModel):
     data: str = Field("", description="Data set to serve; empty = the newest bundle's.")
     model: str = Field("", description="Model of requests that name none; empty = the only one, else twin.")
     providers: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where graphs run; auto = CUDA if there is one.")
+    search: Literal["cpu", "device"] = Field("cpu", description="Who searches a life; device = the graph, where it can.")
+    precision: Literal["float32", "float16"] = Field("float32", description="Of graphs that attend; float16 is for GPUs.")
+    cuda_graphs: int = Field(64, ge=0, description="Shapes of each graph that are captured as CUDA graphs; 0 = none.")
+    gpu_mem_limit_mb: int = Field(0, ge=0, description="GPU memory of each graph, its tables apart, in MiB; 0 = no limit.")
     tables: Literal["bundle", "store"] = Field(
         "bundle", description="Item tables: bundle = the bundles' own, mapped; store = published ones, through a cache."
     )  # fmt: skip
@@ -74,6 +79,11 @@ class Settings(BaseModel):
         if self.host not in LOOPBACK and self.auth == "on" and not self.api_key.get_secret_value():
             raise ValueError(f"CTR_HOST is {self.host}: set CTR_API_KEY, or CTR_AUTH=off to serve without one")
         return self
+
+    @property
+    def device(self) -> DeviceOptions:
+        """How graphs run on a device."""
+        return DeviceOptions(self.search, self.precision, self.cuda_graphs, self.gpu_mem_limit_mb)
 
     @property
     def caps(self) -> Caps:

@@ -184,7 +184,7 @@ class TableRefresher:
         difference, lacking = golden_difference(ready, golden)
         if lacking and lacking != ("bad_record",):
             raise RedisError(f"the golden request was not read: {', '.join(lacking)}")
-        tolerance = getattr(manifest.tolerance, ready.graph.device)
+        tolerance = ready.graph.tolerance
         if lacking or not difference <= tolerance:  # NaN too
             raise TablesRefused(f"golden scores differ by {difference:.2g}, tolerance {tolerance:.2g}; {len(lacking)} blocks bad")
 

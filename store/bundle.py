@@ -3,6 +3,8 @@
     bundles/<model>/<version>/        version = UTC time of making, 20260131T120000Z
         score.onnx                    candidates x behaviours (or a state) -> logit, weight
         update.onnx                   state x behaviours -> state, for models that score from a state
+        search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
+        ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
         registry.npz                  the item registry the tables were made for
         golden.npz                    a real request and its scores
@@ -42,6 +44,8 @@ UPDATE = "update.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
+
+Precision = Literal["float32", "float16"]
 
 _GOLDEN_ARRAYS = ("candidate_row", "candidate_category", "row", "category", "ts", "cross", "at", "context", "scores")
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z")
@@ -226,6 +230,11 @@ class Bundle:
                 f"the manifest says {manifest.registry_id} with {manifest.item_rows}"
             )
         return registry
+
+
+def graph_file(precision: Precision, searches: bool = False) -> str:
+    """Name of a scoring graph in a bundle; all but `GRAPH` itself are optional."""
+    return ("search_" if searches else "") + GRAPH.replace(".", "." if precision == "float32" else f"_{precision}.")
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:

@@ -13,7 +13,8 @@ import pytest
 from onnx import helper, shape_inference
 
 from export.models import list_models
-from store.bundle import versions
+from store.bundle import UPDATE, Bundle, graph_file, versions
+from store.life_inputs import GRAPH_SEARCHES
 
 KERNELS = json.loads(Path(__file__).with_name("cuda_kernels.json").read_text())
 ON_CPU_BY_DESIGN: dict[str, str] = {}  # operator -> why; shapes are computed on the CPU by kernels that the list has
@@ -69,6 +70,26 @@ def test_every_operator_of_the_graphs_has_a_cuda_kernel(world, name):
     assert {path.name: without_kernel(path) for path in graphs_of(world, name)} == {
         path.name: [] for path in graphs_of(world, name)
     }
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_the_graphs_for_a_device_are_among_them(world, name):
+    """What the check above has seen: float16 where there is no state, the search in the graph where there is one."""
+    bundle = Bundle(graphs_of(world, name)[0].parent)
+    wanted = {graph_file("float32")}
+    if not bundle.manifest.state:
+        wanted.add(graph_file("float16"))
+    if bundle.manifest.search.name in GRAPH_SEARCHES:
+        wanted |= {graph_file(precision, searches=True) for precision in ("float32", "float16")}
+    assert {path.name for path in graphs_of(world, name)} - {UPDATE} == wanted
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_graph_that_searches_has_nothing_that_a_captured_cuda_graph_could_not_hold(world, name):
+    """Neither control flow nor text; shapes are all that is computed on the CPU."""
+    for path in graphs_of(world, name):
+        if path.name.startswith("search_"):
+            assert not {node.op_type for node in onnx.load(path).graph.node} & {"If", "Loop", "Scan", "NonZero", "Unique"}
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -5,8 +5,9 @@ import onnxruntime
 import pytest
 
 from service import attend
-from service.attend import CPU, CUDA, Graph
+from service.attend import Graph
 from service.behaviours import Fetched
+from service.device import CUDA
 from service.search import search
 from store.bundle import GRAPH, Bundle, BundleInvalid
 from store.graph_inputs import scores_of
@@ -90,21 +91,6 @@ def test_auto_is_cpu_where_there_is_no_cuda(din):
 def test_cuda_that_is_not_to_be_had_is_refused_with_what_there_is(din):
     with pytest.raises(BundleInvalid, match=r"CTR_PROVIDERS=cuda.*CPUExecutionProvider"):
         Graph(din, "cuda", 1)
-
-
-@pytest.mark.parametrize(
-    ("asked", "available", "used"),
-    [
-        ("cpu", [CUDA, CPU], [CPU]),
-        ("auto", [CUDA, CPU], [CUDA, CPU]),
-        ("cuda", [CUDA, CPU], [CUDA, CPU]),
-        ("auto", [CPU], [CPU]),
-        ("auto", ["TensorrtExecutionProvider", CUDA, CPU], [CUDA, CPU]),
-    ],
-)
-def test_cuda_comes_first_where_it_is_there_and_not_refused(monkeypatch, asked, available, used):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-    assert attend._providers(asked) == used
 
 
 def test_one_graph_serves_requests_of_different_shapes(shared_tiny, din, din_graph):

@@ -39,7 +39,7 @@ USER = "u1"
 HISTORY = (("i1", 100, 1), ("i3", 200, 2), ("i2", 300, 3), ("i5", 400, 1))  # item, ts, bucket of the price
 GOLDEN_AT = 1_000
 SEARCH_OF = {"din": "newest", "sim_hard": "category", "eta": "hamming"}
-INPUTS = ("candidate_row", "candidate_place", "retrieved_row", "retrieved_cross", "retrieved_mask", "context")
+INPUTS = ("candidate_row", "retrieved_row", "retrieved_cross", "retrieved_mask", "context")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Tiny:
         for table_name, table in tables.items():
             np.save(folder / f"{table_name}.npy", table)
         self.registry.save(folder / REGISTRY)
-        onnx.save(graph(explains), folder / GRAPH)
+        inputs = (*INPUTS, "candidate_place") if SEARCHES[name].deals else INPUTS
+        onnx.save(graph(explains, inputs), folder / GRAPH)
         spec = {"name": name, "k": K}
         self._write_golden(folder, SEARCHES[name], spec, tables)
         if finished:
@@ -88,7 +89,7 @@ class Tiny:
                     "model": model, "version": version, "data": self.data, "registry_id": self.registry.registry_id,
                     "item_rows": self.registry.item_rows, "schema": self.schema, "search": spec, "recent": 0,
                     "inputs": [TensorSpec(name=ITEM_VECTOR, dtype="float32", axes=["N", "D"])]
-                    + [TensorSpec(name=n, dtype=dtype.get(n, "int32"), axes=list(AXES[n])) for n in INPUTS],
+                    + [TensorSpec(name=n, dtype=dtype.get(n, "int32"), axes=list(AXES[n])) for n in inputs],
                     "outputs": [TensorSpec(name=n, dtype="float32", axes=axes) for n, axes in outputs],
                     "tables": {n: TensorSpec(name=n, dtype=str(t.dtype), axes=["N", "D"][: t.ndim]) for n, t in tables.items()},
                     "explains": explains, "base_rate": 0.5, "calibrated": False, "training": {}, "made_with": {},
@@ -130,7 +131,7 @@ class Tiny:
         return Call(user_id, candidates, at, None, self.schema.encode_context({}, at), explain, 0)
 
 
-def graph(explains: bool = True) -> onnx.ModelProto:
+def graph(explains: bool = True, reads: tuple[str, ...] = INPUTS) -> onnx.ModelProto:
     """The formula above as ONNX."""
     float32, int32, int64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
@@ -159,7 +160,9 @@ def graph(explains: bool = True) -> onnx.ModelProto:
         node("ReduceSum", ["weighted"], ["of_context"], keepdims=0),
         node("Add", ["without_context", "of_context"], ["logit_by_group"]),
         node("Reshape", ["logit_by_group", "flat"], ["logit_at_place"]),  # [U, P]
-        node("GatherElements", ["logit_at_place", "candidate_place"], ["logit"], axis=1),
+        node("GatherElements", ["logit_at_place", "candidate_place"], ["logit"], axis=1)
+        if "candidate_place" in reads
+        else node("Identity", ["logit_at_place"], ["logit"]),
     ]
     outputs = [helper.make_tensor_value_info("logit", float32, ["U", "C"])]
     if explains:
@@ -171,7 +174,7 @@ def graph(explains: bool = True) -> onnx.ModelProto:
         outputs.append(helper.make_tensor_value_info("weight", float32, ["U", "P", "K"]))
     of = {"retrieved_mask": TensorProto.BOOL}
     inputs = [helper.make_tensor_value_info(ITEM_VECTOR, float32, ["N", VECTORS.shape[1]])]
-    inputs += [helper.make_tensor_value_info(name, of.get(name, int32), list(AXES[name])) for name in INPUTS]
+    inputs += [helper.make_tensor_value_info(name, of.get(name, int32), list(AXES[name])) for name in reads]
     constants = [
         constant("two", [2]), constant("last", [-1]), constant("flat", [1, -1]),
         constant("tiny", [1e-30], float32), constant("context_weight", list(CONTEXT_WEIGHT), float32),
