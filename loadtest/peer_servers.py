@@ -1,0 +1,167 @@
+"""The same ONNX models behind other servers, beside ours: one at a time, in turns, at one constant rate, and saturated.
+
+All get the same bodies and must give the same scores, which is checked before each measurement. Ours looks up the candidates,
+reads the user's behaviours from a store and searches them; the others look up the candidates and hold the rest in memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from redis import Redis
+from rich.console import Console
+
+from loadtest.bench_setup import Serving, bundles_of, store_folder
+from loadtest.bench_world import BenchWorld
+from loadtest.open_loop import Job, offer_apart
+from loadtest.peer_process import ask, peer_server
+from loadtest.peer_requests import Asked, check_answer, fill_users, prepare
+from loadtest.service_process import cpu_s
+from loadtest.speed_point import running_scorer
+from service.bundles import Bundles
+from service.metrics import Metrics
+from store.connection import connect
+from store.embedded import embedded_store
+
+MODELS = {"din": {}, "mean_pool": {}}  # a graph of some milliseconds, and one of less than one
+SERVING = Serving("peer_servers", MODELS, {"CTR_TIMEOUT_MS": "10000"})  # nobody else has a deadline
+SYSTEMS = {  # name -> module that is run, None = ours
+    "longtrail": None,
+    "FastAPI": "loadtest.peers.fastapi_app",
+    "BentoML": "loadtest.peers.bentoml_app",
+    "LitServe": "loadtest.peers.litserve_app",
+    "Ray Serve": "loadtest.peers.ray_app",
+}
+WORKERS = 2  # processes of the model; one with two threads for ours and FastAPI
+WHOLE = b'"scores"'
+LOG = Path("runs/bench/peers.log")
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int = 3
+    per_s: float = 20
+    seconds: float = 12
+    warm_up_s: float = 1.5
+    idle_s: float = 2
+    connections: int = 4  # of the saturated measurement
+    saturating: int = 500  # requests of it
+    users: int = 20
+    candidates: int = 500
+    bodies: int = 100
+    checked: int = 10
+
+
+@dataclass(frozen=True)
+class Point:
+    """One system, one model, one round."""
+
+    p50_ms: float
+    p99_ms: float
+    cpu_ms: float  # of all processes of the system, per request
+    errors: int
+    saturated_per_s: float  # answers a second while some connections always wait for one
+    idle_cores: float  # that the system uses when nobody asks
+    processes: int
+    difference: float  # largest of a checked score
+
+
+def measure_servers(world: BenchWorld, python: Path, folder: Path, effort: Effort = Effort()) -> list[dict[str, Any]]:
+    """A row for each system and model: medians of the rounds, and ratios to ours.
+
+    Raises:
+        ValueError: a system does not start, or gives other scores than ours.
+    """
+    bundles = Bundles(bundles_of(world, SERVING, folder), "", "", "cpu", 1, Metrics())
+    served = folder / "in_memory"
+    asked = prepare(world, bundles.all, served, effort.users, effort.candidates, effort.bodies, effort.checked)
+    points: dict[tuple[str, str], list[Point]] = {(system, one.model): [] for one in asked for system in SYSTEMS}
+    with embedded_store(store_folder(world, folder), borrow=False) as url:
+        redis: Redis = connect(url)
+        fill_users(world, redis, effort.users)
+        store_pid = int(redis.info("server")["process_id"])  # type: ignore[index]
+        redis.close()
+        for round_ in range(effort.rounds):
+            for system, module in SYSTEMS.items():
+                with _running(module, python, served, asked[0].bodies[0], bundles_of(world, SERVING, folder), url, store_pid) as (
+                    port, used, processes,
+                ):  # fmt: skip
+                    differences = [max(_check(system, port, one)) for one in asked]
+                    idle = _idle(used, effort.idle_s)
+                    for one, difference in zip(asked, differences, strict=True):
+                        points[system, one.model].append(_point(port, used, one, effort, idle, processes(), difference))
+                        console.print(f"{round_ + 1} {system}, {one.model}: {points[system, one.model][-1]}", highlight=False)
+    return _rows(points)
+
+
+@contextmanager
+def _running(
+    module: str | None, python: Path, served: Path, body: bytes, bundles: Path, url: str, store_pid: int
+) -> Iterator[tuple[int, Callable[[], float], Callable[[], int]]]:  # fmt: skip
+    """Port of a system, CPU seconds of its processes so far, and how many they are. Ours counts the store among them."""
+    if module is None:
+        with running_scorer(SERVING, bundles, url) as scorer:
+            yield scorer.port, lambda: cpu_s(scorer.pid) + cpu_s(store_pid), lambda: 2
+    else:
+        with peer_server(python, module, served, WORKERS, body, LOG) as server:
+            yield server.port, server.cpu_s, lambda: len(server.processes)
+
+
+def _check(system: str, port: int, asked: Asked) -> list[float]:
+    return [check_answer(system, asked, i, ask(port, asked.bodies[i])) for i in range(len(asked.expected))]
+
+
+def _idle(used: Callable[[], float], seconds: float) -> float:
+    before = used()
+    time.sleep(seconds)
+    return (used() - before) / seconds
+
+
+def _point(
+    port: int, used: Callable[[], float], asked: Asked, effort: Effort, idle: float, processes: int, difference: float
+) -> Point:  # fmt: skip
+    def job(per_s: float, count: float, **more: Any) -> Job:
+        return Job(port, asked.bodies, per_s, max(int(count), 1), whole=WHOLE, **more)
+
+    offer_apart(job(effort.per_s, effort.per_s * effort.warm_up_s))
+    before = used()
+    outcome = offer_apart(job(effort.per_s, effort.per_s * effort.seconds))
+    cpu_ms = (used() - before) * 1000 / len(outcome.status)
+    p50, p99 = np.percentile(outcome.latency_ms, (50, 99), method="higher")
+    many = job(1e5, effort.saturating, connections=effort.connections)  # all due at once: a free connection sends the next
+    saturated = offer_apart(many)
+    answered_ms = saturated.answer_ms[saturated.status == 200]
+    return Point(
+        p50_ms=round(float(p50), 2), p99_ms=round(float(p99), 2), cpu_ms=round(cpu_ms, 2), errors=int(outcome.wrong.sum()),
+        saturated_per_s=round(len(answered_ms) / answered_ms.max() * 1000, 1) if len(answered_ms) else 0.0, idle_cores=round(idle, 3),
+        processes=processes, difference=difference,
+    )  # fmt: skip
+
+
+def _rows(points: dict[tuple[str, str], list[Point]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for (system, model), measured in points.items():
+        ours = points["longtrail", model]
+        columns = [asdict(point) for point in measured]
+        row: dict[str, Any] = {name: median(column[name] for column in columns) for name in columns[0]}
+        row["errors"] = sum(point.errors for point in measured)
+        times = {
+            name: round(median(getattr(p, f"{name}_ms") / getattr(o, f"{name}_ms") for p, o in zip(measured, ours, strict=True)), 2)
+            for name in ("p50", "p99", "cpu")
+        }
+        rows.append({"system": system, "model": model, **row, "times_ours": times, "rounds": columns})
+    return rows
+
+
+def systems_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the systems, ours first."""
+    return list(dict.fromkeys(row["system"] for row in rows))
