@@ -29,7 +29,7 @@ def peer_python(folder: Path = FOLDER, requirements: Path = REQUIREMENTS) -> Pat
     try:
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True, text=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+        command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (subprocess.CalledProcessError, OSError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()

@@ -19,7 +19,13 @@ from loadtest.service_process import cpu_s, free_port
 
 START_S, END_S = 120, 20
 PR_SET_CHILD_SUBREAPER = 36  # of Linux: processes whose parent ended become ours, and can be found
-SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "BENTOML_DO_NOT_TRACK": "True", "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+SILENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # else it leaves a token in the home folder
+    "BENTOML_DO_NOT_TRACK": "True",
+    "PYTHONWARNINGS": "ignore",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 class PeerServer:
@@ -56,8 +62,8 @@ def peer_server(python: Path, module: str, folder: Path, workers: int, body: byt
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lt-", dir="/tmp") as temporary:  # Ray's sockets need a short path
         with log.open("a") as output:
-            command, environment["TMPDIR"] = [python, "-m", module], temporary
-            root = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output)
+            environment["TMPDIR"] = temporary
+            root = subprocess.Popen([str(python), "-m", module], env=environment, cwd=ROOT, stdout=output, stderr=output)
         try:
             _wait(root, server.port, body, f"{module} does not start, see {log}")
             yield server

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -61,8 +62,9 @@ def _prepare(
     graph = own / GRAPH
     graph.unlink(missing_ok=True)
     os.symlink((bundle.folder / GRAPH).resolve(), graph)
-    np.savez(own / "tables.npz", **{name: bundle.tables[name] for name in sorted(stated & set(bundle.tables))})
-    ready: dict[str, np.ndarray] = {}  # type: ignore[type-arg]
+    tables: dict[str, Any] = {name: bundle.tables[name] for name in sorted(stated & set(bundle.tables))}
+    np.savez(own / "tables.npz", **tables)
+    ready: dict[str, Any] = {}
     context = bundle.manifest.schema_.encode_context(CLOCK, LAST_TS)
     for i in range(number):
         ids, user = world.candidates(i % users, candidates, CATEGORIES, i), i % users

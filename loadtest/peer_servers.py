@@ -5,7 +5,7 @@ reads the user's behaviours from a store and searches them; the others look up t
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from loadtest.bench_setup import Serving, bundles_of, store_folder
 from loadtest.bench_world import BenchWorld
-from loadtest.open_loop import Job, offer_apart
+from loadtest.open_loop import NOT_DEGRADED, Job, offer_apart
 from loadtest.peer_process import ask, peer_server
 from loadtest.peer_requests import Asked, check_answer, fill_users, prepare
 from loadtest.service_process import cpu_s
@@ -28,8 +28,8 @@ from service.metrics import Metrics
 from store.connection import connect
 from store.embedded import embedded_store
 
-MODELS = {"din": {}, "mean_pool": {}}  # a graph of some milliseconds, and one of less than one
-SERVING = Serving("peer_servers", MODELS, {"CTR_TIMEOUT_MS": "10000"})  # nobody else has a deadline
+MODELS: dict[str, dict[str, Any]] = {"din": {}, "mean_pool": {}}  # a graph of some milliseconds, and one of less than one
+SERVING = Serving("peer_servers", MODELS, {"CTR_TIMEOUT_MS": "10000", "CTR_STORE_TIMEOUT_MS": "1000"})  # nobody else has limits
 SYSTEMS = {  # name -> module that is run, None = ours
     "longtrail": None,
     "FastAPI": "loadtest.peers.fastapi_app",
@@ -38,7 +38,7 @@ SYSTEMS = {  # name -> module that is run, None = ours
     "Ray Serve": "loadtest.peers.ray_app",
 }
 WORKERS = 2  # processes of the model; one with two threads for ours and FastAPI
-WHOLE = b'"scores"'
+AT_ONCE_PER_S = 1e5  # all are due at once: a connection sends the next as soon as it is free
 LOG = Path("runs/bench/peers.log")
 
 console = Console(stderr=True)
@@ -81,39 +81,48 @@ def measure_servers(world: BenchWorld, python: Path, folder: Path, effort: Effor
     Raises:
         ValueError: a system does not start, or gives other scores than ours.
     """
-    bundles = Bundles(bundles_of(world, SERVING, folder), "", "", "cpu", 1, Metrics())
-    served = folder / "in_memory"
-    asked = prepare(world, bundles.all, served, effort.users, effort.candidates, effort.bodies, effort.checked)
+    made, served = bundles_of(world, SERVING, folder), folder / "in_memory"
+    loaded = Bundles(made, "", "", "cpu", 1, Metrics()).all
+    asked = prepare(world, loaded, served, effort.users, effort.candidates, effort.bodies, effort.checked)
     points: dict[tuple[str, str], list[Point]] = {(system, one.model): [] for one in asked for system in SYSTEMS}
     with embedded_store(store_folder(world, folder), borrow=False) as url:
         redis: Redis = connect(url)
         fill_users(world, redis, effort.users)
-        store_pid = int(redis.info("server")["process_id"])  # type: ignore[index]
         redis.close()
         for round_ in range(effort.rounds):
-            for system, module in SYSTEMS.items():
-                with _running(module, python, served, asked[0].bodies[0], bundles_of(world, SERVING, folder), url, store_pid) as (
-                    port, used, processes,
-                ):  # fmt: skip
-                    differences = [max(_check(system, port, one)) for one in asked]
-                    idle = _idle(used, effort.idle_s)
+            for system in SYSTEMS:
+                with _running(system, python, served, made, url, asked[0].bodies[0]) as running:
+                    differences = [max(_check(system, running.port, one)) for one in asked]
+                    idle = _idle(running.used, effort.idle_s)
                     for one, difference in zip(asked, differences, strict=True):
-                        points[system, one.model].append(_point(port, used, one, effort, idle, processes(), difference))
-                        console.print(f"{round_ + 1} {system}, {one.model}: {points[system, one.model][-1]}", highlight=False)
+                        point = _point(running, one, effort, idle, difference)
+                        points[system, one.model].append(point)
+                        console.print(f"{round_ + 1} {system}, {one.model}: {_said(point)}", highlight=False, soft_wrap=True)
     return _rows(points)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A system that answers."""
+
+    port: int
+    used: Callable[[], float]  # CPU seconds of its processes so far; ours counts the store among them
+    processes: Callable[[], int]
+    whole: bytes  # what an answer has in it
+
+
 @contextmanager
-def _running(
-    module: str | None, python: Path, served: Path, body: bytes, bundles: Path, url: str, store_pid: int
-) -> Iterator[tuple[int, Callable[[], float], Callable[[], int]]]:  # fmt: skip
-    """Port of a system, CPU seconds of its processes so far, and how many they are. Ours counts the store among them."""
+def _running(system: str, python: Path, served: Path, bundles: Path, url: str, body: bytes) -> Iterator[Running]:
+    module = SYSTEMS[system]
     if module is None:
+        redis: Redis = connect(url)
+        store_pid = int(redis.info("server")["process_id"])
+        redis.close()
         with running_scorer(SERVING, bundles, url) as scorer:
-            yield scorer.port, lambda: cpu_s(scorer.pid) + cpu_s(store_pid), lambda: 2
+            yield Running(scorer.port, lambda: cpu_s(scorer.pid) + cpu_s(store_pid), lambda: 2, NOT_DEGRADED)
     else:
         with peer_server(python, module, served, WORKERS, body, LOG) as server:
-            yield server.port, server.cpu_s, lambda: len(server.processes)
+            yield Running(server.port, server.cpu_s, lambda: len(server.processes), b'"scores"')
 
 
 def _check(system: str, port: int, asked: Asked) -> list[float]:
@@ -126,25 +135,28 @@ def _idle(used: Callable[[], float], seconds: float) -> float:
     return (used() - before) / seconds
 
 
-def _point(
-    port: int, used: Callable[[], float], asked: Asked, effort: Effort, idle: float, processes: int, difference: float
-) -> Point:  # fmt: skip
+def _point(running: Running, asked: Asked, effort: Effort, idle: float, difference: float) -> Point:
     def job(per_s: float, count: float, **more: Any) -> Job:
-        return Job(port, asked.bodies, per_s, max(int(count), 1), whole=WHOLE, **more)
+        return Job(running.port, asked.bodies, per_s, max(int(count), 1), whole=running.whole, **more)
 
     offer_apart(job(effort.per_s, effort.per_s * effort.warm_up_s))
-    before = used()
+    before = running.used()
     outcome = offer_apart(job(effort.per_s, effort.per_s * effort.seconds))
-    cpu_ms = (used() - before) * 1000 / len(outcome.status)
+    cpu_ms = (running.used() - before) * 1000 / len(outcome.status)
     p50, p99 = np.percentile(outcome.latency_ms, (50, 99), method="higher")
-    many = job(1e5, effort.saturating, connections=effort.connections)  # all due at once: a free connection sends the next
+    many = job(AT_ONCE_PER_S, effort.saturating, connections=effort.connections)
     saturated = offer_apart(many)
-    answered_ms = saturated.answer_ms[saturated.status == 200]
+    answered_ms = saturated.answer_ms[~saturated.wrong]
     return Point(
         p50_ms=round(float(p50), 2), p99_ms=round(float(p99), 2), cpu_ms=round(cpu_ms, 2), errors=int(outcome.wrong.sum()),
-        saturated_per_s=round(len(answered_ms) / answered_ms.max() * 1000, 1) if len(answered_ms) else 0.0, idle_cores=round(idle, 3),
-        processes=processes, difference=difference,
+        saturated_per_s=round(len(answered_ms) / float(answered_ms.max()) * 1000, 1) if len(answered_ms) else 0.0,
+        idle_cores=round(idle, 3), processes=running.processes(), difference=difference,
     )  # fmt: skip
+
+
+def _said(point: Point) -> str:
+    times = f"p50 {point.p50_ms}, p99 {point.p99_ms}, CPU {point.cpu_ms} ms, {point.saturated_per_s}/s saturated"
+    return f"{times}, idle {point.idle_cores} cores, {point.processes} processes, errors {point.errors}"
 
 
 def _rows(points: dict[tuple[str, str], list[Point]]) -> list[dict[str, Any]]:
@@ -154,14 +166,9 @@ def _rows(points: dict[tuple[str, str], list[Point]]) -> list[dict[str, Any]]:
         columns = [asdict(point) for point in measured]
         row: dict[str, Any] = {name: median(column[name] for column in columns) for name in columns[0]}
         row["errors"] = sum(point.errors for point in measured)
-        times = {
-            name: round(median(getattr(p, f"{name}_ms") / getattr(o, f"{name}_ms") for p, o in zip(measured, ours, strict=True)), 2)
-            for name in ("p50", "p99", "cpu")
-        }
+        times = {}
+        for name in ("p50_ms", "p99_ms", "cpu_ms"):
+            pairs = zip((column[name] for column in columns), (asdict(point)[name] for point in ours), strict=True)
+            times[name] = round(median(theirs / own for theirs, own in pairs), 2)
         rows.append({"system": system, "model": model, **row, "times_ours": times, "rounds": columns})
     return rows
-
-
-def systems_of(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the systems, ours first."""
-    return list(dict.fromkeys(row["system"] for row in rows))

@@ -27,8 +27,8 @@ class Scores:
 def main() -> None:
     """Serve until killed, and whoever does that kills the rest of Ray too."""
     workers = int(os.environ[WORKERS])
-    folder = tempfile.gettempdir()  # ours: nothing is left of it
-    ray.init(num_cpus=workers + 1, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False, _temp_dir=folder)
+    small: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 100 * 2**20, "log_to_driver": False}
+    ray.init(num_cpus=workers + 1, _temp_dir=tempfile.gettempdir(), **small)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ[PORT])})
     serve.run(Scores.bind(), route_prefix="/score")  # type: ignore[attr-defined]
     threading.Event().wait()
