@@ -4,6 +4,7 @@ Each contender is a process of its own. The tiled graph must give our scores bef
 other weights, and the same sizes.
 """
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,7 +34,8 @@ from store.bundle import versions
 from store.types import Floats
 
 THREADS = (1, 2)
-WARM_UP = 2  # turns that are not counted: kernels compile, arenas grow
+WARM_UP = 1  # turns that are not counted: arenas grow
+PAUSE_S = 0.05  # between turns: threads that wait for more work spin for a while
 LOG = Path("runs/bench/forward.log")
 TOLERANCE = 1e-5  # of a score
 OTHERS = 0.01  # share of candidates beyond it: sums in another order may change the 100th behaviour
@@ -90,7 +92,11 @@ def _check(work: ForwardWork, own: Path, scores: Floats) -> None:
     session = onnxruntime.InferenceSession(own / GRAPH, providers=["CPUExecutionProvider"])
     logit = session.run(["logit"], feed(own))[0]
     difference = np.abs(1 / (1 + np.exp(-logit)) - scores)
-    console.print(f"{work.model}, {work.behaviours:,}: plain export differs by {difference.max():.2g} at most", highlight=False)
+    console.print(
+        f"{work.model}, {work.behaviours:,}: plain export differs by {difference.max():.2g} at most",
+        highlight=False,
+        soft_wrap=True,
+    )
     if not (difference > TOLERANCE).mean() <= OTHERS:
         raise ValueError(
             f"{work.model}: the plain export differs by {difference.max():.2g}, {(difference > TOLERANCE).sum()} candidates by "
@@ -105,6 +111,7 @@ def _in_turns(work: ForwardWork, threads: int, commands: Mapping[str, list[str |
         children = [running.enter_context(contender(name, command, environment, LOG)) for name, command in commands.items()]
         for _ in range(WARM_UP + work.repeats):
             for child in children:
+                time.sleep(PAUSE_S)
                 turns[child.name].append(child.turn())
         rows = [
             {
@@ -117,7 +124,7 @@ def _in_turns(work: ForwardWork, threads: int, commands: Mapping[str, list[str |
             for child in children
         ]  # fmt: skip
     for row in rows:
-        console.print(", ".join(f"{name} {value}" for name, value in row.items()), highlight=False)
+        console.print(", ".join(f"{name} {value}" for name, value in row.items()), highlight=False, soft_wrap=True)
     return rows
 
 

@@ -5,6 +5,7 @@ process (`forward_bench.py`). Their packages are installed into .venv-peers firs
 """
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def bench_peers(quick: bool = False, results: Path = RESULTS, folder: Path = FOL
         "schema": 1, **head, "effort": asdict(effort),
         "servers": measure_servers(world, python, folder, effort),
         "forwards": measure_forwards(world, python, folder, effort.candidates, works),
+        "load_after": round(os.getloadavg()[0], 2),
     }  # fmt: skip
     where = folder if quick else results
     where.mkdir(parents=True, exist_ok=True)
@@ -94,16 +96,15 @@ def page(content: dict[str, Any]) -> str:
         texts = [text.replace(word, f"{effort[name]:g}") for text in texts]
     servers = table([*SERVER_COLUMNS], [_server(row) for row in content["servers"]])
     forwards = table([*FORWARD_COLUMNS], _forwards(content["forwards"]))
-    head = f"# Against what one would take instead\n\n{head_line(content, 'make bench PART=peers')}"
+    head = f"# Against what one would take instead\n\n{head_line(content, 'make bench PART=peers')}\nLoad after: {content['load_after']}.\n"
     return "\n".join([head, texts[0], servers, texts[1], forwards])
 
 
 def _server(row: dict[str, Any]) -> list[str]:
-    times = row["times_ours"]
+    figures = ("p50_ms", "p99_ms", "cpu_ms")
     return [
-        row["model"], row["system"], *(ms(row[f"{what}_ms"]) for what in ("p50", "p99", "cpu")),
-        *(f"{times[f'{what}_ms']:.2f}" for what in ("p50", "p99", "cpu")), f"{row['saturated_per_s']:.0f}", f"{row['idle_cores']:.3f}",
-        f"{row['processes']:g}", str(row["errors"]),
+        row["model"], row["system"], *(ms(row[name]) for name in figures), *(f"{row['times_ours'][name]:.2f}" for name in figures),
+        f"{row['saturated_per_s']:.0f}", f"{row['idle_cores']:.3f}", f"{row['processes']:g}", str(row["errors"]),
     ]  # fmt: skip
 
 
