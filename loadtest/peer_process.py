@@ -15,7 +15,7 @@ import psutil
 
 from loadtest.peer_environment import ROOT
 from loadtest.peers.in_memory import FOLDER, PORT, WORKERS
-from loadtest.service_process import cpu_s, free_port
+from loadtest.service_process import free_port
 
 START_S, END_S = 120, 20
 PR_SET_CHILD_SUBREAPER = 36  # of Linux: processes whose parent ended become ours, and can be found
@@ -40,12 +40,18 @@ class PeerServer:
         return set(psutil.Process().children(recursive=True)) - self._others
 
     def cpu_s(self) -> float:
-        """CPU seconds of all its processes so far; those that ended are forgotten."""
+        """CPU seconds of all its processes so far; processes that ended are forgotten."""
         total = 0.0
         for process in self.processes:
-            with suppress(FileNotFoundError, ProcessLookupError):
-                total += cpu_s(process.pid)
+            with suppress(psutil.NoSuchProcess):
+                total += all_cpu_s(process.pid)
         return total
+
+
+def all_cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, in hundredths, threads that ended included: pools of some servers shrink."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager
@@ -55,7 +61,7 @@ def peer_server(python: Path, module: str, folder: Path, workers: int, body: byt
     Raises:
         ValueError: it does not start, or refuses the body; the text names the log.
     """
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _adopt_orphans(True)
     server = PeerServer(free_port(), set(psutil.Process().children(recursive=True)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CTR_", "VIRTUAL_ENV"))} | SILENT
     environment |= {FOLDER: str(folder.resolve()), PORT: str(server.port), WORKERS: str(workers), "PYTHONPATH": str(ROOT)}
@@ -69,6 +75,7 @@ def peer_server(python: Path, module: str, folder: Path, workers: int, body: byt
             yield server
         finally:
             _end(root, server)
+            _adopt_orphans(False)
 
 
 def ask(port: int, body: bytes) -> bytes:
@@ -77,6 +84,10 @@ def ask(port: int, body: bytes) -> bytes:
     with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/score", body, headers), timeout=30) as reply:
         answer: bytes = reply.read()
     return answer
+
+
+def _adopt_orphans(wanted: bool) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0)
 
 
 def _wait(root: "subprocess.Popen[bytes]", port: int, body: bytes, failed: str) -> None:

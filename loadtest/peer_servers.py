@@ -19,9 +19,8 @@ from rich.console import Console
 from loadtest.bench_setup import Serving, bundles_of, store_folder
 from loadtest.bench_world import BenchWorld
 from loadtest.open_loop import NOT_DEGRADED, Job, offer_apart
-from loadtest.peer_process import ask, peer_server
+from loadtest.peer_process import all_cpu_s, ask, peer_server
 from loadtest.peer_requests import Asked, check_answer, fill_users, prepare
-from loadtest.service_process import cpu_s
 from loadtest.speed_point import running_scorer
 from service.bundles import Bundles
 from service.metrics import Metrics
@@ -53,7 +52,8 @@ class Effort:
     seconds: float = 12
     warm_up_s: float = 1.5
     idle_s: float = 2
-    connections: int = 4  # of the saturated measurement
+    connections: int = 16  # few enough that none is idle for the 5 s after which some servers hang up
+    saturating_connections: int = 4
     saturating: int = 500  # requests of it
     users: int = 20
     candidates: int = 500
@@ -119,7 +119,7 @@ def _running(system: str, python: Path, served: Path, bundles: Path, url: str, b
         store_pid = int(redis.info("server")["process_id"])
         redis.close()
         with running_scorer(SERVING, bundles, url) as scorer:
-            yield Running(scorer.port, lambda: cpu_s(scorer.pid) + cpu_s(store_pid), lambda: 2, NOT_DEGRADED)
+            yield Running(scorer.port, lambda: all_cpu_s(scorer.pid) + all_cpu_s(store_pid), lambda: 2, NOT_DEGRADED)
     else:
         with peer_server(python, module, served, WORKERS, body, LOG) as server:
             yield Running(server.port, server.cpu_s, lambda: len(server.processes), b'"scores"')
@@ -137,6 +137,7 @@ def _idle(used: Callable[[], float], seconds: float) -> float:
 
 def _point(running: Running, asked: Asked, effort: Effort, idle: float, difference: float) -> Point:
     def job(per_s: float, count: float, **more: Any) -> Job:
+        more = {"connections": effort.connections, **more}
         return Job(running.port, asked.bodies, per_s, max(int(count), 1), whole=running.whole, **more)
 
     offer_apart(job(effort.per_s, effort.per_s * effort.warm_up_s))
@@ -144,7 +145,7 @@ def _point(running: Running, asked: Asked, effort: Effort, idle: float, differen
     outcome = offer_apart(job(effort.per_s, effort.per_s * effort.seconds))
     cpu_ms = (running.used() - before) * 1000 / len(outcome.status)
     p50, p99 = np.percentile(outcome.latency_ms, (50, 99), method="higher")
-    many = job(AT_ONCE_PER_S, effort.saturating, connections=effort.connections)
+    many = job(AT_ONCE_PER_S, effort.saturating, connections=effort.saturating_connections)
     saturated = offer_apart(many)
     answered_ms = saturated.answer_ms[~saturated.wrong]
     return Point(

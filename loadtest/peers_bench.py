@@ -90,20 +90,26 @@ def _peers_versions() -> dict[str, str]:
 def page(content: dict[str, Any]) -> str:
     """What was measured, as Markdown."""
     effort = content["effort"]
-    words = {"CANDIDATES": "candidates", "RATE": "per_s", "SECONDS": "seconds", "CONNECTIONS": "connections", "ROUNDS": "rounds"}
+    words = {
+        "CANDIDATES": "candidates",
+        "RATE": "per_s",
+        "SECONDS": "seconds",
+        "CONNECTIONS": "saturating_connections",
+        "ROUNDS": "rounds",
+    }
     texts = [SERVERS_ARE, FORWARDS_ARE]
     for word, name in words.items():
         texts = [text.replace(word, f"{effort[name]:g}") for text in texts]
     servers = table([*SERVER_COLUMNS], [_server(row) for row in content["servers"]])
     forwards = table([*FORWARD_COLUMNS], _forwards(content["forwards"]))
-    head = f"# Against what one would take instead\n\n{head_line(content, 'make bench PART=peers')}\nLoad after: {content['load_after']}.\n"
-    return "\n".join([head, texts[0], servers, texts[1], forwards])
+    head = f"# Against what one would take instead\n\n{head_line(content, 'make bench PART=peers')}"
+    return "\n".join([head, f"Load after: {content['load_after']}.\n", texts[0], servers, texts[1], forwards])
 
 
 def _server(row: dict[str, Any]) -> list[str]:
-    figures = ("p50_ms", "p99_ms", "cpu_ms")
+    figures, times = ("p50_ms", "p99_ms", "cpu_ms"), row["times_ours"]
     return [
-        row["model"], row["system"], *(ms(row[name]) for name in figures), *(f"{row['times_ours'][name]:.2f}" for name in figures),
+        row["model"], row["system"], *(ms(row[name]) for name in figures), *(f"{times[name]:.2f}" for name in figures),
         f"{row['saturated_per_s']:.0f}", f"{row['idle_cores']:.3f}", f"{row['processes']:g}", str(row["errors"]),
     ]  # fmt: skip
 
