@@ -37,10 +37,10 @@ def server(reply: Callable[[int, bytes], tuple[float, bytes]]) -> Iterator[int]:
                 await asyncio.sleep(wait)
                 if not content:
                     return
-                for part in (content[:40], content[40:]):  # an answer may come in pieces
+                for part in (content[:60], content[60:]):  # an answer may come in pieces
                     writer.write(part)
                     await writer.drain()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.002)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the generator hung up
         finally:
