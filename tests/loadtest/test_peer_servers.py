@@ -134,6 +134,7 @@ def test_the_page_has_every_row_and_a_quick_run_touches_no_results(tmp_path, mon
         "times_ours_cpu_ms": 99.9, "peak_mb": 5432, "loaded_mb": 600,
     }  # fmt: skip
     monkeypatch.setattr(peers_bench, "peer_python", lambda: FOLDER)
+    monkeypatch.setattr(peers_bench, "NEEDED_GB", 0)
     monkeypatch.setattr(peers_bench, "measure_servers", lambda *_: [server])
     monkeypatch.setattr(peers_bench, "measure_forwards", lambda *_: [forward | {"threads": threads} for threads in (1, 2)])
     small = Sizes(items=2_000, categories=40, life_categories=20)
@@ -142,10 +143,13 @@ def test_the_page_has_every_row_and_a_quick_run_touches_no_results(tmp_path, mon
     assert not (tmp_path / "results").exists()
     text = written.read_text()
     assert "| din | Ray Serve | 4 | 9 | 3 | 1.25 | 1.50 | 2.75 | 321 | 0.010 | 2 | 0 |" in text
-    assert "| eta | 10,000 | FuxiCTR | 4000 | 7000 | 123.4 | 4000 | 123.4 | 5,432 | 600 |" in text
+    assert "| eta | 10,000 | FuxiCTR |" + 2 * " 4000 | 7000 | 123.4 | 99.9 |" + " 5,432 | 600 |" in text
     assert "CANDIDATES" not in text
     content = json.loads((tmp_path / "peers.json").read_text())
     assert page(content) == text
     assert {"machine", "commit", "load_before", "load_after", "effort"} <= set(content)
     assert {"bentoml", "litserve", "ray[serve]", "fuxictr"} <= set(content["versions"])
     assert bench_peers(False, tmp_path / "results", tmp_path, small) == tmp_path / "results/peers.md"
+    monkeypatch.setattr(peers_bench, "NEEDED_GB", 10**6)
+    with pytest.raises(ValueError, match="GB of memory are free, 1000000 are needed"):
+        bench_peers(False, tmp_path / "results", tmp_path, small)
