@@ -45,11 +45,11 @@ FORWARDS_ARE = """\
 
 **ours**: search and attend of the service on a bundle; the search has one thread. A model with a state reads a snapshot and \
 16 behaviours after it, as a keeper leaves them; `nothing kept` folds the whole life. **FuxiCTR**: the model of the same paper \
-in its zoo (LongCTR), same sizes, torch in eager mode without gradients, a row a candidate with the sequence in each. \
-**onnxruntime**: our own model, exported as it is written for a batch, the user's tensors repeated: keys projected per \
-behaviour, DIN's unit over [q, k, q - k, q * k], the search as MatMul and TopK; its scores equal ours. What it costs to repeat \
-the user is not in the times. Processes of their own, in turns; medians. `peak`: most memory the process had with two threads, \
-`before`: before its first turn.
+in its zoo (LongCTR), torch in eager mode without gradients, a row a candidate with the sequence in each; sizes are ours (sdim: \
+16 signatures of 3 bits, where the package's default is one of 4). **onnxruntime**: our own model, exported as it is written for \
+a batch, the user's tensors repeated: keys projected per behaviour, DIN's unit over [q, k, q - k, q * k], the search as MatMul \
+and TopK; its scores equal ours. What it costs to repeat the user is not in the times. Processes of their own, in turns; \
+medians. `peak`: most memory the process had with two threads, `before`: before its first turn.
 """
 SERVER_COLUMNS = (
     "model", "system", "p50 ms", "p99 ms", "CPU ms", "times ours: p50", "p99", "CPU", "saturated/s", "idle", "processes", "errors"
@@ -67,7 +67,8 @@ def bench_peers(quick: bool = False, results: Path = RESULTS, folder: Path = FOL
         quick: one short round and short lives, to see that all works; the page goes to `folder`.
 
     Raises:
-        ValueError: too little memory is free, the environment cannot be installed, a system does not start, or gives other scores than ours.
+        ValueError: too little memory is free, the environment cannot be installed, a system does not start, or gives other
+            scores than ours.
     """
     free_gb = psutil.virtual_memory().available / 1e9
     if not quick and free_gb < NEEDED_GB:
