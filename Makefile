@@ -36,7 +36,7 @@ check: .venv/installed ## lint, format, types, layering
 
 PART ?= table
 
-bench: .venv/installed ## measure what PART names (table, curves, store, kernels), into loadtest/results/
+bench: .venv/installed ## measure what PART names (table, curves, store, kernels, peers), into loadtest/results/
 	$(BIN)/python -m loadtest bench --part $(PART)
 
 bench-check: .venv/installed ## stage times against loadtest/results/baseline.json; fails beyond 10 % (4 minutes)

@@ -116,7 +116,7 @@ def build_twin(dataset: Dataset, name: str, options: dict[str, Any], seed: int) 
     seed_everything(seed)
     feature_map = FeatureMap(dataset.schema.data, str(dataset.folder))
     feature_map.labels, feature_map.default_emb_dim = [LABEL], OURS.dim
-    feature_map.features = _features(dataset)
+    feature_map.features = features_of(dataset)
     feature_map.num_fields = len(feature_map.features)
     unused = {"verbose": 0, "gpu": -1, "metrics": ["AUC"], "model_root": str(dataset.folder)}  # required, for its own loop
     model = getattr(LongCTR, TWINS[name].kind)(feature_map, model_id=name, **options, **unused)
@@ -124,7 +124,7 @@ def build_twin(dataset: Dataset, name: str, options: dict[str, Any], seed: int) 
     return model
 
 
-def _features(dataset: Dataset) -> OrderedDict[str, dict[str, Any]]:
+def features_of(dataset: Dataset) -> OrderedDict[str, dict[str, Any]]:
     """Columns as the package describes them, with the widths of our embeddings."""
     widths = feature_widths(len(dataset.items.sizes), OURS.dim)
     columns = [("item", *column) for column in zip(item_columns(dataset), dataset.items.sizes, widths, strict=True)]

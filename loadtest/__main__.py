@@ -15,7 +15,7 @@ from store.load import Prepared
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(stderr=True)
 
-Part = Literal["table", "curves", "store", "kernels"]
+Part = Literal["table", "curves", "store", "kernels", "peers"]
 
 
 @app.command("demo")
@@ -43,13 +43,14 @@ def workload_command(
 @app.command("bench")
 def bench_command(
     part: Annotated[Part, typer.Option(help="What to measure.")] = "table",
-    quick: Annotated[bool, typer.Option("--quick", help="table: see that all works; not into loadtest/results/.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="table, peers: see that all works; not into loadtest/results/.")] = False,
     only: Annotated[str, typer.Option(help="table: these models, by comma; not into loadtest/results/.")] = "",
 ) -> None:
     """Measure, and write loadtest/results/.
 
     table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
     store: bytes, reads, appends, loads, states and freshness, about three. kernels: the searches beside libraries, one.
+    peers: other servers, FuxiCTR and a plain export beside ours, about 20.
     """
     console.print(f"{part}: {_bench(part, quick, only)}")
 
@@ -68,6 +69,10 @@ def _bench(part: Part, quick: bool, only: str) -> Path:
         from loadtest.kernels_bench import bench_kernels
 
         return bench_kernels()
+    if part == "peers":
+        from loadtest.peers_bench import bench_peers
+
+        return bench_peers(quick)
     from loadtest.speed_table import bench_table
 
     return bench_table(quick, only)

@@ -28,6 +28,7 @@ DRAIN_S = 5.0  # for answers after the last request was due
 SLOWER_THAN_ANY_LIMIT_MS = 60_000.0  # what counts for an answer that is none
 PR_SET_TIMERSLACK = 29  # of Linux: sleeps of this thread end to the nanosecond, not when 50 us of them may be put together
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CHUNKED, LAST_CHUNK = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE), b"\r\n0\r\n\r\n"
 TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
 NOT_DEGRADED = b'"degraded":[]'
 
@@ -43,6 +44,7 @@ class Job:
     host: str = "127.0.0.1"
     path: str = "/score"
     connections: int = CONNECTIONS
+    whole: bytes = NOT_DEGRADED  # what an answer has in it that is not degraded
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,13 @@ class _Exchange:
         buffer += part
         end = buffer.find(b"\r\n\r\n")
         length = LENGTH.search(buffer, 0, end + 2) if end >= 0 else None
-        if end >= 0 and length is None:  # an answer in chunks has no place here
+        in_chunks = end >= 0 and length is None
+        if in_chunks and not CHUNKED.search(buffer, 0, end + 2):  # then it ends where the connection does: none here
             self._replace(connection)
-        elif length is not None and len(buffer) >= end + 4 + int(length[1]):
+        elif buffer.endswith(LAST_CHUNK) if in_chunks else length is not None and len(buffer) >= end + 4 + int(length[1]):
             i = connection.request
             self.answered[i], self.status[i] = now, int(buffer[9:12])
-            self.degraded[i] = self.status[i] == 200 and buffer.find(NOT_DEGRADED, end) < 0
+            self.degraded[i] = self.status[i] == 200 and buffer.find(self.job.whole, end) < 0
             timing = TIMING.search(buffer, 0, end + 2)
             self.timing[i] = timing[1] if timing else b""
             buffer.clear()

@@ -20,9 +20,7 @@ def service_process(command: str, path: str, log: Path, **settings: str) -> Iter
     Raises:
         ValueError: it does not start; the text names the log.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
     environment |= {"CTR_PROVIDERS": "cpu", **settings, "CTR_PORT": str(port), "CTR_CONSUMER_PORT": str(port)}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +36,14 @@ def service_process(command: str, path: str, log: Path, **settings: str) -> Iter
     finally:
         process.terminate()
         process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def _answers(url: str) -> bool:

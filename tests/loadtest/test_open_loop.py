@@ -37,10 +37,10 @@ def server(reply: Callable[[int, bytes], tuple[float, bytes]]) -> Iterator[int]:
                 await asyncio.sleep(wait)
                 if not content:
                     return
-                for part in (content[:40], content[40:]):  # an answer may come in pieces
+                for part in (content[:60], content[60:]):  # an answer may come in pieces
                     writer.write(part)
                     await writer.drain()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.002)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the generator hung up
         finally:
@@ -110,6 +110,28 @@ def test_what_is_no_good_answer_counts_as_slower_than_any_limit():
     assert outcome.wrong.tolist() == [False, True, True, True, False]
     assert (outcome.latency_ms[[1, 2, 3]] == SLOWER_THAN_ANY_LIMIT_MS).all()
     assert (outcome.latency_ms[[0, 4]] < 1000).all()
+
+
+def test_an_answer_in_chunks_ends_with_the_last_of_them():
+    chunks = b"%x\r\n%s\r\n" % (len(GOOD), GOOD) + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with server(lambda number, body: (0.01, head + chunks)) as port:
+        outcome = offer(Job(port, [b"{}"], per_s=50, count=5))
+    assert not outcome.wrong.any()
+    assert (outcome.answer_ms >= 10).all()
+
+
+def test_an_answer_without_a_length_is_none():
+    replies = [b"HTTP/1.1 200 x\r\n\r\n" + GOOD, answer()]
+    with server(lambda number, body: (0, replies[number])) as port:
+        outcome = offer(Job(port, [b"{}"], per_s=50, count=2, connections=1))
+    assert outcome.wrong.tolist() == [True, False]
+
+
+def test_what_a_whole_answer_has_in_it_can_be_said():
+    with server(lambda number, body: (0, answer(b'{"scores":[1]}'))) as port:
+        assert offer(Job(port, [b"{}"], per_s=50, count=2)).degraded.all()
+        assert not offer(Job(port, [b"{}"], per_s=50, count=2, whole=b'"scores"')).wrong.any()
 
 
 def test_bodies_are_sent_in_turn():

@@ -1,0 +1,163 @@
+"""Our models exported as one would without thinking of one user: a row a candidate, the user's behaviours in each.
+
+Same weights, same answers as the bundle's graph after its search; what is left out are the forms that make it fast: behaviours
+once per user, projections folded into the query (attention projects every behaviour's key here, DIN's unit reads [q, k, q - k,
+q * k]), tables of projections and signatures made beforehand, and searches of our own. Behaviours come newest first,
+since TopK prefers low indices. In both, values are pooled before W_v.
+
+    candidate_row [C, 1, 1]   retrieved_*, recent_* and context as in store.graph_inputs with U = C
+    life_row [C, L]           life_cross [C, L, 1 + J]   in place of retrieved_*, where behaviours are searched
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.graph import OPSET
+from export.layers.attention import TargetAttention
+from export.layers.masking import masked_softmax
+from export.models.contract import CTRModel
+from export.models.din import AttentionUnit
+from loadtest.forward_tiled import CANDIDATE_ROW, FEED, GRAPH, ITEM_VECTOR, feed
+from store.graph_inputs import GraphInputs, cross_with_gap
+from store.types import Behaviours
+
+Search = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # model, target [C, D], item [C, L, D], cross -> index [C, K]
+
+
+class ProjectedKeys(nn.Module):
+    """A `TargetAttention` that projects every behaviour, and not the query back."""
+
+    def __init__(self, folded: TargetAttention) -> None:
+        super().__init__()
+        self.query, self.key, self.head_dim = folded.query, folded.key, folded.head_dim
+
+    def forward(
+        self, target: Tensor, item: Tensor, side: Tensor, mask: Tensor, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """As `TargetAttention.forward`."""
+        read = item if self.key.shape[1] == item.shape[-1] else torch.cat([item, side], dim=-1)
+        key = torch.einsum("ugki,hid->ughkd", read, self.key)
+        query = torch.einsum("ugsi,hid->ughsd", target, self.query / math.sqrt(self.head_dim))
+        logits = torch.matmul(query, key.transpose(-1, -2))  # [U, G, H, S, K]
+        if bias is not None:
+            logits = logits + bias.unsqueeze(3)
+        weight = masked_softmax(logits, mask[:, :, None, None])
+        pooled = (torch.matmul(weight, values.unsqueeze(2)).transpose(2, 3) for values in (item, side))
+        return next(pooled), next(pooled), weight.transpose(2, 3)
+
+
+class WholeUnit(nn.Module):
+    """An `AttentionUnit` whose first layer reads [q, k, q - k, q * k] of each pair; the third part has no weight of its own."""
+
+    def __init__(self, folded: AttentionUnit) -> None:
+        super().__init__()
+        self.rest = folded
+        parts = [folded.from_target.weight, folded.from_behaviour.weight]
+        weight = torch.cat([*parts, torch.zeros_like(parts[0]), folded.from_product.weight], dim=1)
+        self.weight, self.bias = nn.Parameter(weight), folded.from_target.bias
+
+    def forward(self, target: Tensor, item: Tensor, mask: Tensor) -> Tensor:
+        """As `AttentionUnit.forward`."""
+        shape = (*target.shape[:3], *item.shape[2:])  # [U, G, S, K, D]
+        q, k = target.unsqueeze(3).expand(shape), item.unsqueeze(2).expand(shape)
+        hidden = nn.functional.linear(torch.cat([q, k, q - k, q * k], dim=-1), self.weight, self.bias)
+        real = mask.unsqueeze(2).expand(shape[:-1])
+        hidden = self.rest.second_dice(self.rest.second(self.rest.first_dice(hidden, real)), real)
+        weight: Tensor = self.rest.out(hidden).squeeze(-1) * mask.unsqueeze(2)
+        return weight
+
+
+def _largest_products(model: Any, target: Tensor, item: Tensor, _cross: Tensor) -> Tensor:
+    key, query = torch.matmul(item, model.from_behaviour), torch.matmul(target, model.from_target)
+    return torch.topk(torch.matmul(key, query.unsqueeze(-1)).squeeze(-1), model.config.k).indices
+
+
+def _nearest_signatures(model: Any, target: Tensor, item: Tensor, _cross: Tensor) -> Tensor:
+    bits, own = torch.matmul(item, model.directions) > 0, torch.matmul(target, model.directions) > 0
+    return torch.topk((bits == own.unsqueeze(1)).float().sum(dim=-1), model.config.k).indices
+
+
+def _heads_in_turn(model: Any, target: Tensor, item: Tensor, cross: Tensor) -> Tensor:
+    """The k behaviours that a round robin over the heads' lists meets first: those whose first place in it is lowest."""
+    attention, k = model.attention, model.config.k
+    key = torch.einsum("cld,hde->chle", item, attention.key)
+    query = torch.einsum("cd,hde->che", target, attention.query / math.sqrt(attention.head_dim))
+    relevance = torch.matmul(key, query.unsqueeze(-1)).squeeze(-1) + model.bias(model.cross(cross))  # [C, H, L]
+    best = torch.topk(relevance, k).indices
+    heads = best.shape[1]
+    place = torch.arange(k) * heads + torch.arange(heads).unsqueeze(1)  # [H, k], where the round robin meets it
+    never = torch.full(item.shape[:2], float(k * heads))
+    first = never.scatter_reduce(1, best.flatten(1), place.float().expand(len(item), -1, -1).flatten(1), "amin")
+    return torch.topk(-first, k).indices
+
+
+SEARCHES: dict[str, Search] = {
+    "sim_soft": _largest_products,
+    "eta": _nearest_signatures,
+    "twin": _heads_in_turn,
+}  # those of other models have no torch form, or need none
+
+
+class TiledModel(nn.Module):
+    """A model over a batch of candidates with the user in every row: logits [C]."""
+
+    def __init__(self, model: CTRModel, name: str, inputs: list[str]) -> None:
+        super().__init__()
+        self.model, self.names, self.search = copy.deepcopy(model).eval(), inputs, SEARCHES.get(name)
+        for part in ("attention", "recent_attention"):
+            if isinstance(folded := getattr(self.model, part, None), TargetAttention):
+                setattr(self.model, part, ProjectedKeys(folded))
+        if isinstance(unit := getattr(self.model, "unit", None), AttentionUnit):
+            self.model.unit = WholeUnit(unit)
+
+    def forward(self, item_vector: Tensor, *inputs: Tensor) -> Tensor:
+        read = dict(zip(self.names, inputs, strict=True))
+        if self.search is not None:
+            row, cross = read.pop("life_row"), read.pop("life_cross")
+            target = nn.functional.embedding(read[CANDIDATE_ROW].flatten(), item_vector)
+            index = self.search(self.model, target, nn.functional.embedding(row, item_vector), cross)  # [C, K]
+            read["retrieved_row"] = torch.gather(row, 1, index).unsqueeze(1)
+            wide = index.unsqueeze(-1).expand(-1, -1, cross.shape[-1])
+            read["retrieved_cross"] = torch.gather(cross, 1, wide).unsqueeze(1)
+            read["retrieved_gap"] = read["retrieved_cross"][..., 0]
+            read["retrieved_mask"] = torch.ones_like(read["retrieved_row"], dtype=torch.bool)
+        logit: Tensor = self.model(item_vector, read).logit
+        return logit.flatten()
+
+
+def export_tiled(
+    model: CTRModel, name: str, item_vector: NDArray[np.float32], inputs: GraphInputs, life: Behaviours, at: int, folder: Path
+) -> None:  # fmt: skip
+    """Write the graph and what it is fed, for the candidates and the behaviours of one searched request.
+
+    Args:
+        inputs: what the bundle's graph would be fed.
+        life: everything there is to search, at least K of them.
+    """
+    one: dict[str, Any] = {key: inputs[key] for key in model.input_names if key != CANDIDATE_ROW}
+    if name in SEARCHES:
+        newest_first = life.select(slice(None, None, -1))
+        one = {key: array for key, array in one.items() if not key.startswith("retrieved")}
+        one |= {"life_row": newest_first.row[None], "life_cross": cross_with_gap(newest_first, at)[None]}
+    placed = inputs[CANDIDATE_ROW].ravel()
+    np.savez(folder / FEED, **{ITEM_VECTOR: item_vector, CANDIDATE_ROW: placed[placed > 0], **one})
+    fed = feed(folder)
+    names = [key for key in fed if key != ITEM_VECTOR]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        torch.onnx.export(
+            TiledModel(model, name, names), tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in fed.values()),
+            folder / GRAPH, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, input_names=list(fed),
+            output_names=["logit"],
+        )  # fmt: skip
+    onnx.checker.check_model(folder / GRAPH)
