@@ -84,7 +84,7 @@ def write_search_graph(score: Path, search: str, k: int, tables: dict[str, NDArr
         sized = "life_size" if "life_size" in wanted else None
         heads = tables["key_projection"].shape[1]
         place = _most_relevant(add, candidates, life, mask, newness, _bias(add, tables["cross_bias"], sized), heads, k)
-    _retrieve(add, place, life, mask, set(found))
+    _retrieve(add, place, life, mask, set(found), "life_cross" in wanted)
     kept = [value for name, value in found.items() if name in wanted]
     graph = helper.make_graph(
         [*add.nodes, *scoring.graph.node], "search_score",
@@ -101,7 +101,7 @@ def _features(found: dict[str, onnx.ValueInfoProto], tables: dict[str, NDArray[A
     """1 + J, where anything needs it."""
     if "cross_bias" in tables:
         return len(tables["cross_bias"])
-    return found["retrieved_cross"].type.tensor_type.shape.dim[3].dim_value if "retrieved_cross" in found else "1+J"
+    return found["retrieved_cross"].type.tensor_type.shape.dim[3].dim_value if "retrieved_cross" in found else None
 
 
 def _inputs(names: set[str], tables: dict[str, NDArray[Any]], features: Any) -> list[onnx.ValueInfoProto]:
@@ -228,7 +228,7 @@ def _in_turn(add: Nodes, place: str, turn: str, width: int, k: int) -> str:
     return add.top(add("GatherElements", place, earliest, axis=1), k, largest=False)[0]
 
 
-def _retrieve(add: Nodes, place: str, life: str, mask: str, wanted: set[str]) -> None:
+def _retrieve(add: Nodes, place: str, life: str, mask: str, wanted: set[str], has_cross: bool) -> None:
     """What the scoring graph reads of the behaviours at `place` int64 [C, k]: zeros where there is none."""
     none, front = add.constant(np.int32(0)), add.constant(np.array([0]))
     real = add("Gather", mask, place)  # [C, k]
@@ -243,7 +243,8 @@ def _retrieve(add: Nodes, place: str, life: str, mask: str, wanted: set[str]) ->
     if "retrieved_size" in wanted:
         add.name(of_real(add("Gather", add.reshape("life_size", [-1]), place)), "retrieved_size")
     if "retrieved_gap" in wanted:
-        gap = add("Gather", add("Squeeze", "life_cross", front), add.constant(np.int64(0)), axis=1)  # [L]
+        first = add.constant(np.int64(0))
+        gap = add("Gather", add("Squeeze", "life_cross", front), first, axis=1) if has_cross else add.reshape("life_gap", [-1])
         add.name(of_real(add("Gather", gap, place)), "retrieved_gap")
     if "retrieved_cross" in wanted:
         cross = add("Gather", add("Squeeze", "life_cross", front), place)  # [C, k, 1 + J]

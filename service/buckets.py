@@ -52,7 +52,7 @@ class Buckets:
         """Every bucket over these axes, the largest first: memory that has been grown for it serves all others."""
         chosen = sorted(letters)
         found = [dict(zip(chosen, sizes, strict=True)) for sizes in product(*(self.steps[letter] for letter in chosen))]
-        return sorted(found, key=lambda sizes: math.prod(sizes.values()), reverse=True)
+        return sorted(filter(_can_be, found), key=lambda sizes: math.prod(sizes.values()), reverse=True)
 
 
 def axes_of(name: str) -> tuple[str, ...]:
@@ -74,8 +74,13 @@ def pad(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return padded
 
 
+def places(sizes: Sizes) -> int:
+    """How many logits there are: of candidates, where the graph puts them in order, else of places, G x S."""
+    return sizes.get("C") or sizes["G"] * sizes["S"]
+
+
 def crop(output: NDArray[Any], sizes: Sizes, bucket: Sizes) -> NDArray[Any]:
-    """An output [1, C], or [1, P] or [1, P, K] with P = G x S, of a bucket, as the unpadded request has it."""
+    """An output of a bucket as the unpadded request has it: [1, P, K] at places, P = G x S; [1, C] or [1, P] logits."""
     rest = output.shape[2:]
     if not rest and "C" in sizes:
         return output[:, : sizes["C"]]
@@ -83,6 +88,11 @@ def crop(output: NDArray[Any], sizes: Sizes, bucket: Sizes) -> NDArray[Any]:
     if rest and "K" in sizes:
         by_group = by_group[..., : sizes["K"]]
     return by_group.reshape(1, sizes["G"] * sizes["S"], *by_group.shape[3:])
+
+
+def _can_be(bucket: Sizes) -> bool:
+    """Whether any request has these sizes: there are as many places as candidates, and no group without one."""
+    return "C" not in bucket or max(bucket["G"], bucket["S"]) <= bucket["C"] <= bucket["G"] * bucket["S"]
 
 
 def _up(size: int, steps: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from service.buckets import Buckets, Sizes, axes_of, crop, pad, sizes_of
+from service.buckets import Buckets, Sizes, axes_of, crop, pad, places, sizes_of
 from service.device import (
     CUDA,
     DTYPES,
@@ -45,7 +45,7 @@ class Slot:
         make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self.inputs = {name: make(shape, np.dtype(dtypes[name]).type, device, 0) for name, shape in shapes.items()}
         self._shapes = shapes
-        self.logit = make((1, bucket.get("C", bucket["G"] * bucket["S"])), np.float32, device, 0)
+        self.logit = make((1, places(bucket)), np.float32, device, 0)
         self.binding = session.io_binding()
         self.binding.bind_ortvalue_output("logit", self.logit)
         for name, value in self.inputs.items():

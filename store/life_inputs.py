@@ -3,6 +3,7 @@
     life_row    int32 [U, L]         oldest first, padding behind
     life_mask   bool [U, L]          True = real
     life_cross  int32 [U, L, 1 + J]  gap bucket first, then the stored buckets
+    life_gap    int32 [U, L]         the gap bucket alone, for graphs that read no more
     life_size   int32 [U, L]         behaviours in each cluster, for the search of clusters
 
 The other inputs are those of `graph_inputs`.
@@ -20,6 +21,7 @@ LIFE_AXES: dict[str, tuple[str, ...]] = {
     "life_row": ("U", "L"),
     "life_mask": ("U", "L"),
     "life_cross": ("U", "L", "1+J"),
+    "life_gap": ("U", "L"),
     "life_size": ("U", "L"),
 }
 MAX_LIFE = 1 << 18  # behaviours that a graph's search can tell apart by age in float32, beside 65 distances
@@ -45,8 +47,10 @@ GRAPH_SEARCHES = {
 def inputs_when_searching(search: str, inputs: set[str]) -> set[str]:
     """Inputs and tables of the graph that searches, for a model whose scoring graph has `inputs`."""
     how, attended = GRAPH_SEARCHES[search], {name for name in inputs if name.startswith("retrieved_")}
-    cross = {"life_cross"} if attended & {"retrieved_cross", "retrieved_gap"} else set()
-    return inputs - attended | {*how.reads, *how.tables} | cross
+    needed = inputs - attended | {*how.reads, *how.tables}
+    if "retrieved_cross" in attended:
+        return needed | {"life_cross"}
+    return needed | ({"life_gap"} if "retrieved_gap" in attended and "life_cross" not in needed else set())
 
 
 def life_inputs(
@@ -67,8 +71,8 @@ def life_inputs(
     to_find = Retrieved(np.zeros((count, 0), np.int32), np.zeros((count, 0), np.bool_), np.arange(count, dtype=np.int32), number)
     inputs = {
         "candidate_row": candidates.row.reshape(1, -1, 1),
-        "life_row": row, "life_mask": np.full((1, length), len(searched) > 0), "life_cross": cross, "life_size": size,
-        "context": context[None],
+        "life_row": row, "life_mask": np.full((1, length), len(searched) > 0), "life_cross": cross,
+        "life_gap": np.ascontiguousarray(cross[..., 0]), "life_size": size, "context": context[None],
     }  # fmt: skip
     return to_find, inputs | recent_inputs(behaviours, at, recent)
 

@@ -25,7 +25,8 @@ def show_what_was_retrieved(path, sizes):
     shapes = {
         "candidate_row": (int32, [1, "G", 1]), "retrieved_row": (int32, [1, "G", "K"]),
         "retrieved_mask": (boolean, [1, "G", "K"]),
-        "retrieved_cross": (int32, [1, "G", "K", 1 + J]), **({"retrieved_size": (int32, [1, "G", "K"])} if sizes else {}),
+        "retrieved_cross": (int32, [1, "G", "K", 1 + J]), "retrieved_gap": (int32, [1, "G", "K"]),
+        **({"retrieved_size": (int32, [1, "G", "K"])} if sizes else {}),
     }  # fmt: skip
     shown = [name for name in shapes if name != "candidate_row"]
     nodes = [helper.make_node("Identity", [name], [f"of_{name}"]) for name in shown]
@@ -96,7 +97,7 @@ def test_ties_go_to_the_newer_and_heads_take_turns(found_by_graph, name, heads, 
 
     kept, missing = expected.index.shape[1], k - expected.index.shape[1]
     assert (found["index"][0, :, :kept] == np.where(expected.mask, expected.index, 0)).all()
-    for of_graph in ("retrieved_row", "retrieved_mask", "retrieved_cross", *expected.extra):
+    for of_graph in ("retrieved_row", "retrieved_mask", "retrieved_cross", "retrieved_gap", *expected.extra):
         output = found[f"of_{of_graph}"]
         assert (output[:, :, :kept] == inputs[of_graph]).all(), of_graph
         assert not output[:, :, kept:].any(), missing

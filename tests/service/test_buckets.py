@@ -42,6 +42,13 @@ def test_what_is_padded_and_cropped_is_what_it_was(groups, places, more_groups, 
     assert (crop(of_graph[..., 0], sizes, bucket) == weight[..., 0].reshape(1, -1)).all()
 
 
+@given(st.integers(1, 9), st.integers(0, 5))
+def test_logits_in_the_candidates_order_are_those_of_the_first(candidates, more):
+    logit = np.random.default_rng(0).random((1, candidates + more), np.float32)
+    sizes, bucket = ({"G": 3, "S": 4, "C": size} for size in (candidates, candidates + more))
+    assert (crop(logit, sizes, bucket) == logit[:, :candidates]).all()
+
+
 @given(arrays(np.int32, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.integers(1, 9)))
 def test_padding_is_zeros_behind(array):
     shape = (array.shape[0] + 1, array.shape[1] + 2)
@@ -70,6 +77,11 @@ def test_the_largest_bucket_is_captured_first(eta):
     found = Buckets.of(eta).all({"U", "G", "S", "L"})
     assert len(found) == len(CANDIDATES) * len(LIVES)
     assert found[0] == {"U": 1, "G": CANDIDATES[-1], "S": 1, "L": LIVES[-1]}
+
+
+def test_buckets_that_no_request_has_are_not_captured(sim_hard):
+    found = [(one["G"], one["C"]) for one in Buckets.of(sim_hard, candidates=(64, 128, 256)).all({"U", "G", "S", "C"})]
+    assert sorted(found) == [(64, 64), (64, 128), (64, 256), (128, 128), (128, 256), (256, 256)]
 
 
 def test_no_life_that_a_bucket_is_kept_for_is_too_long_for_the_graph():

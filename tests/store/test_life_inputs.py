@@ -18,7 +18,7 @@ def life(length, size=None):
 def test_a_graph_is_given_of_the_life_what_it_is_given_of_the_retrieved_where_that_is_all():
     _, _, inputs = search_inputs(SEARCHES["life"](SearchSpec(name="life", k=1), {}), CANDIDATES, life(6), AT, 4, CONTEXT)
     _, of_life = life_inputs(CANDIDATES, life(6), AT, 4, CONTEXT)
-    for name in ("row", "mask", "cross"):
+    for name in ("row", "mask", "cross", "gap"):
         assert (of_life[f"life_{name}"] == inputs[f"retrieved_{name}"][0]).all()
         assert of_life[f"life_{name}"].dtype == inputs[f"retrieved_{name}"].dtype
     for name in ("recent_row", "recent_cross", "recent_mask", "context"):
@@ -60,3 +60,7 @@ def test_the_life_stands_in_place_of_what_was_retrieved():
     with_life = {"item_vector", "candidate_row", "context", "life_row", "life_mask", "signature"}
     assert inputs_when_searching("hamming", inputs) == with_life
     assert inputs_when_searching("hamming", inputs | {"retrieved_cross"}) == with_life | {"life_cross"}
+    assert inputs_when_searching("hamming", inputs | {"retrieved_gap"}) == with_life | {"life_gap"}
+    both = inputs_when_searching("projection", inputs | {"retrieved_gap"})
+    assert "life_cross" in both
+    assert "life_gap" not in both
