@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store.search.lanes import lowest_bit, popcount, within
 from store.types import Rows
 
-MADE_WITH = "91ba8056"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "74cb1fbe"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 

@@ -17,22 +17,21 @@ ROOT = Path(__file__).parents[3]
 
 def search(query, table, row, bias, k):
     query, table, bias = (np.ascontiguousarray(part, np.float32) for part in (query, table, bias))
-    return union_of_heads(query, table, PackedKeys.of(table), np.asarray(row, np.int32), bias, k)
+    return union_of_heads(query, table, PackedKeys.of(table), np.asarray(row, np.int32), bias.T, k)
 
 
 def slow_relevance(query, table, row, bias):
-    """float32 [C, H, L], four products at a time: the order of summation is part of the answer."""
+    """float32 [C, H, L]: sixteen sums, of every sixteenth product, then halves, then the bias: the order is part of the answer."""
     key = table[row].astype(np.float32)  # [L, H, d]
-    total = np.broadcast_to(bias.astype(np.float32), (len(query), *bias.shape)).copy()
     products = query[:, :, None, :] * key.transpose(1, 0, 2)[None]  # [C, H, L, d]
-    width, d = query.shape[2], 0
-    while d + 4 <= width:
-        total += (products[..., d] + products[..., d + 1]) + (products[..., d + 2] + products[..., d + 3])
-        d += 4
-    while d < width:
-        total += products[..., d]
-        d += 1
-    return total
+    products = np.pad(products, [(0, 0)] * 3 + [(0, -products.shape[3] % 16)])
+    total = products[..., :16]
+    for d in range(16, products.shape[3], 16):
+        total = total + products[..., d : d + 16]
+    while total.shape[3] > 1:
+        half = total.shape[3] // 2
+        total = total[..., :half] + total[..., half:]
+    return total[..., 0] + bias.astype(np.float32)
 
 
 def slow_search(query, table, row, bias, k):
@@ -127,12 +126,12 @@ from store.search import relevance
 from tests.store.search import test_relevance as test
 
 @njit
-def guess_limits(words, scale, bias, query, start, step, every, place, limit):
+def guess_limits(words, scale, bias, query, start, step, every, place, limit, best, value):
     for c in range(len(limit)):
         limit[c] = {guess}
 
 relevance.guess_limits = guess_limits
-relevance.search_heads = njit(relevance.search_heads.py_func)
+relevance.search_heads = njit(_nrt=False)(relevance.search_heads.py_func)
 for heads in (1, 2):
     given = test.made(5, 5, heads, 16, 900, 5000)
     assert test.search(*given, 60).tolist() == test.slow_search(*given, 60)
