@@ -21,7 +21,7 @@ from store.search.lanes import (
     load_words,
     not_below,
     popcount,
-    store_floats,
+    store,
     store_marked,
     times_plus,
     to_floats,
@@ -30,7 +30,7 @@ from store.search.lanes import (
 from store.search.packing import PAIR, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "35eb36a2"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "95fa9a55"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TILE = 4  # candidates that share a load of the keys
 PANEL = 64  # pairs of blocks that stay in the cache while all candidates are compared with them
@@ -159,8 +159,8 @@ def reach(
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def raise_to(best: Any, at: Any, value0: Any, value1: Any) -> None:
     """The larger of what stands there and of the values, 32 times."""
-    store_floats(best, at, larger(load_floats(best, at), value0))
-    store_floats(best, at + LANES, larger(load_floats(best, at + LANES), value1))
+    store(best, at, larger(load_floats(best, at), value0))
+    store(best, at + LANES, larger(load_floats(best, at + LANES), value1))
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -133,15 +133,15 @@ def at_least(typing_context: Any, values: Any, limit: Any) -> Any:
 
 
 @intrinsic
-def store_floats(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
-    """Sixteen float32 into a contiguous array, from place `at` on."""
+def store(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+    """Sixteen numbers into a contiguous array, from place `at` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, array, *arguments[:2])
-        builder.store(arguments[2], builder.bitcast(address, floats16.vector.as_pointer()), align=4)
+        builder.store(arguments[2], builder.bitcast(address, value.vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, floats16), generate
+    return types.void(array, types.intp, value), generate
 
 
 def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:

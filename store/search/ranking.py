@@ -7,11 +7,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from store.search.bounds import kth
-from store.search.lanes import LANES, count_from, load_words, lowest_bit
+from store.search.lanes import LANES, count_from, load_word, load_words, lowest_bit
 from store.search.packing import Words
 from store.types import Rows
 
-MADE_WITH = "302bd21b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "63c87acc"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Marks = NDArray[np.uint64]
 
@@ -84,9 +84,9 @@ def take_marked(marks: Marks, length: int, out: Rows) -> None:
 def ascending(index: Rows, count: int, marks: Marks, length: int, out: Rows) -> None:
     """So many different places of a life in time order."""
     for i in range(count):
-        word = index[i] >> 6
-        marks[word] |= np.uint64(1) << np.uint64(index[i] & 63)
-        marks[len(marks) - 1 - (word >> 6)] |= np.uint64(1) << np.uint64(word & 63)
+        place = np.int64(load_word(index, i))
+        marks[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+        marks[len(marks) - 1 - (place >> 12)] |= np.uint64(1) << np.uint64((place >> 6) & 63)
     take_marked(marks, length, out)
 
 

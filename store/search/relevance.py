@@ -26,12 +26,12 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "a30aa14e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "6ca8790c"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 FIRST = 32  # candidates that show how many items the others will need
 PLACES = 2048  # of a list, and two more for each of k
-SAMPLE = 16  # one of so many pairs of blocks is in the sample of a long life
+SAMPLE = 8  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # items in a sample at least
 TOGETHER = 16  # items for each candidate: the keys of no more are copied, to stand together in memory
 
@@ -221,7 +221,10 @@ def search_heads(
             if heads == 1:
                 if room.ranked[0] < k:
                     search_alone(part, keys, at, start, member, c, 0, largest[0], k, room)
-                ascending(room.index, k, room.marks, length, out[begin + c])
+                if items < length:
+                    ascending(room.index, k, room.marks, length, out[begin + c])
+                else:  # in time order already
+                    out[begin + c] = room.index[:k]
             else:
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
                 while short >= 0:

@@ -29,7 +29,7 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "302bd21b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "63c87acc"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
