@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from service.behaviours import Fetched
 from service.request import Call
+from service.search_threads import SearchThreads
 from service.tables import RequestTables, Tables
 from store.bundle import Bundle
 from store.clusters import APART
@@ -29,7 +30,8 @@ class Searched:
 
 
 def search(
-    call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf
+    call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf,
+    threads: SearchThreads | None = None,
 ) -> Searched:  # fmt: skip
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
 
@@ -37,6 +39,7 @@ def search(
         tables: item tables that hold the rows of this request; None = the bundle's own.
         deadline: of the request, on the clock of perf_counter. Where a search over clusters has none of this user,
             they are made here if that takes less than half of the time left; else all behaviours are searched.
+        threads: to search in; None = the caller's.
     """
     tables, known = tables or RequestTables(bundle.search), bundle.registry.known
     behaviours, snapshot, degraded = fetched.behaviours, fetched.snapshot, tables.degraded
@@ -53,7 +56,7 @@ def search(
         else:
             degraded = (*degraded, "state_missing")
     _, retrieved, inputs = search_inputs(
-        tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
+        threads.of(tables.search) if threads else tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
     )
     if of_store is not None:
         behaviours = of_store.and_newer(behaviours)

@@ -12,6 +12,7 @@ U = 1 when serving. A graph takes those of these that it reads; item tables and,
 user's state come beside them.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.gaps import gap_buckets
-from store.search.spec import Search
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
@@ -76,12 +76,13 @@ def recent_inputs(behaviours: Behaviours, at: int, recent: int) -> GraphInputs:
 
 
 def search_inputs(
-    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows,
-    snapshot: Snapshot | None = None,
+    search: Callable[[Candidates, Behaviours, Rows], Retrieved], candidates: Candidates, behaviours: Behaviours, at: int,
+    recent: int, context: Rows, snapshot: Snapshot | None = None,
 ) -> tuple[Behaviours, Retrieved, GraphInputs]:  # fmt: skip
     """The steps between reading and attending: search one request's behaviours, and gather what was retrieved.
 
     Args:
+        search: one of `store.search`, or what calls it.
         snapshot: stands for the oldest behaviours; its clusters are searched in their place, a state holds them.
 
     Returns:

@@ -14,7 +14,8 @@ from store.types import Rows
 
 MADE_WITH = "626d9a05"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
-PAYS = 0.9  # more than this share of different rows: each behaviour stays by itself
+TRIED = 4096  # behaviours of a long life that show whether it repeats items
+REPEATS = 0.98  # of them, no more different rows than this share
 SPREAD = 0x9E3779B1  # 2^32 / golden ratio: neighbouring rows come apart
 
 WORKSPACE = Workspace()
@@ -28,8 +29,8 @@ class Distinct(NamedTuple):
     member: Rows  # [L + 16] places in the life, ascending for each row; sixteen more
 
 
-def distinct(row: Rows) -> Distinct:
-    """Group behaviours by item row, int32 [L]; each is by itself, in time order, where nearly all rows differ.
+def distinct(row: Rows, pays: float = 0.9) -> Distinct:
+    """Group behaviours by item row, int32 [L]; each by itself, in time order, where a larger share than `pays` differ.
 
     In this thread's memory, until it asks again. Cost: O(L), about 1 ms for 10^5.
     """
@@ -38,9 +39,12 @@ def distinct(row: Rows) -> Distinct:
     seat, group, kept, start, member = WORKSPACE.arrays(
         ("i4", (1 << bits,)), ("i4", (length,)), ("i4", (length,)), ("i4", (length + 1,)), ("i4", (length + LANES,))
     )
-    count = group_by_row(read_only(row), bits, seat, group, kept, start, member)
-    if count > PAYS * length:
-        start[:], member[:length] = np.arange(length + 1), np.arange(length)
+    tried, count = row[:: max(length // TRIED, 1)], length
+    if length < 4 * TRIED or group_by_row(read_only(tried), bits, seat, group, kept, start, member) < REPEATS * len(tried):
+        count = group_by_row(read_only(row), bits, seat, group, kept, start, member)
+    if count > pays * length:
+        start[:] = np.arange(length + 1, dtype=np.int32)
+        member[:length] = start[:-1]
         return Distinct(row, start, member)
     return Distinct(kept[:count], start[: count + 1], member)
 

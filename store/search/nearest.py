@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from store.search.bounds import kth
 from store.search.distinct import distinct
-from store.search.lanes import LANES, load_word, load_words, lowest_bit, popcount, store, within
+from store.search.lanes import LANES, counted, load_word, load_words, lowest_bit, popcount, store, store_marked, within
 from store.search.packing import Words
 from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "a78190b5"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "78d994ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 
@@ -30,6 +30,8 @@ FIRST = 32  # candidates that show how many items the others will need
 SAMPLE = 16  # one of so many blocks is in the sample
 SHORT = 1024  # items that are not worth a sample
 GROUPS = 6  # of the sample only the nearest of each group are looked at: so many groups for each that is looked for
+FEW = 16384  # items, of more most blocks hold none that is near
+PAYS = 0.55  # share of different items from which on it takes longer to put their behaviours in order than to measure each
 PLACES = 1024  # for those within the distance, and two more for each of k
 
 
@@ -57,8 +59,8 @@ def nearest_of_all(targets: Signatures, signature: Signatures, row: Rows, k: int
     Args:
         signature: uint64 [N], of all items; k: 1..L.
     """
-    items, length = distinct(row), len(row)
-    count, candidates, places = len(items.row), len(targets), PLACES + 2 * k
+    items, length = distinct(row, PAYS), len(row)
+    count, candidates, places = len(items.row), len(targets), PLACES + 2 * k + BLOCK
     room = Room(*WORKSPACE.arrays(
         ("u8", (candidates,)), ("u8", (count + BLOCK,)), ("i8", (candidates,)), ("i4", (candidates, places)), ("i4", (count,)),
         ("u1", (count,)), ("i8", (65,)), ("i4", (length + 2 * LANES,)), ("u4", (length + 2 * LANES,)),
@@ -70,24 +72,22 @@ def nearest_of_all(targets: Signatures, signature: Signatures, row: Rows, k: int
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def measure(target: np.uint64, signature: Signatures, items: Rows, count: int, start: Rows, room: Room) -> int:
-    """Distances of `count` items in `room.distance`, behaviours at each in `room.counts`; how many those are together."""
+def count_behaviours(items: Rows, count: int, start: Rows, room: Room) -> int:
+    """Behaviours at each distance in `room.counts`, of `count` items with `room.distance`; how many those are together."""
     distance, counts, behaviours = room.distance, room.counts, 0
     for d in range(65):
         counts[d] = 0
     for i in range(count):
         item = np.int64(load_word(items, i))
-        apart = popcount(target ^ signature[item])
-        distance[i] = np.uint8(apart)
         size = np.int64(load_word(start, item + 1)) - np.int64(load_word(start, item))
-        counts[apart] += size
+        counts[distance[i]] += size
         behaviours += size
     return behaviours
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int, room: Room, out: Rows) -> int:
-    """The k nearest behaviours of `count` items that were measured, ascending in `out`; how many items are as near.
+    """The k nearest behaviours of `count` items that were counted, ascending in `out`; how many items are as near.
 
     There have to be k behaviours. Items ascend. Cost: the items, and their behaviours that are as near.
     """
@@ -111,13 +111,15 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
         item, apart = np.int64(load_word(items, i)), np.int64(distance[i])
         first, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
         near += int(apart <= last)
-        while first < end and apart <= last:
+        more = True
+        while more:
             members, size = load_words(member, first), min(end - first, LANES)
             store(index, nearer, members)
             store(tied, ties, members)
             nearer += size * int(apart < last)
             ties += size * int(apart == last)
             first += LANES
+            more = first < end and apart <= last
     newest = kth(tied, k - taken, ties, 32) if k - taken < ties else np.uint32(0)
     for i in range(ties):  # of those at the same distance, the newest
         index[nearer] = np.int32(tied[i])
@@ -129,7 +131,9 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
 @njit(cache=True, nogil=True, _nrt=False)
 def nearest(target: np.uint64, signature: Signatures, start: Rows, member: Rows, length: int, k: int, room: Room, out: Rows) -> int:
     """`pick` among all items, signatures uint64 [D]."""
-    measure(target, signature, room.all, len(signature), start, room)
+    for i in range(len(signature)):
+        room.distance[i] = np.uint8(popcount(target ^ signature[i]))
+    count_behaviours(room.all, len(signature), start, room)
     return pick(room.all, len(signature), start, member, length, k, room, out)
 
 
@@ -160,6 +164,7 @@ def mark_within(targets: Signatures, signature: Signatures, begin: int, end: int
     """The items within each limit for the candidates `begin` to `end`, ascending in `room.within`; how many, in `room.found`."""
     index, found, limit = room.within, room.found, room.limit
     whole, places = len(signature) // BLOCK * BLOCK, index.shape[1]
+    many = whole < FEW  # hits in most blocks
     for c in range(begin, end):
         found[c] = 0
     for panel in range(0, whole, PANEL * BLOCK):
@@ -167,16 +172,22 @@ def mark_within(targets: Signatures, signature: Signatures, begin: int, end: int
             n = found[c]
             for first in range(panel, min(panel + PANEL * BLOCK, whole), BLOCK):
                 hits = within(signature, first, targets[c], limit[c])
+                if n + BLOCK > places:
+                    n += np.int64(popcount(hits))
+                    hits = np.uint64(0)
+                if hits and many:
+                    for j in range(0, BLOCK, LANES):
+                        n += store_marked(index, c * places + n, counted(np.int32(first + j)), hits >> np.uint64(j))
+                    hits = np.uint64(0)
                 while hits:
-                    if n < places:
-                        index[c, n] = first + lowest_bit(hits)
+                    index[c, n] = first + lowest_bit(hits)
                     n += 1
                     hits &= hits - np.uint64(1)
             found[c] = n
     for c in range(begin, end):
         for i in range(whole, len(signature)):
             if popcount(targets[c] ^ signature[i]) <= limit[c]:
-                if found[c] < places:
+                if found[c] + BLOCK <= places:
                     index[c, found[c]] = i
                 found[c] += 1
 
@@ -206,8 +217,10 @@ def search_items(
         mark_within(targets, signature, begin, end, room)
         total, square = 0.0, 0.0
         for c in range(begin, end):
-            n = room.found[c]
-            if n <= places and measure(targets[c], signature, room.within[c], n, start, room) >= k:
+            n = min(room.found[c], places)
+            for i in range(n):
+                room.distance[i] = np.uint8(popcount(targets[c] ^ signature[room.within[c, i]]))
+            if n <= places - BLOCK and count_behaviours(room.within[c], n, start, room) >= k:
                 near = pick(room.within[c], n, start, member, length, k, room, out[c])
             else:
                 near = nearest(targets[c], signature, start, member, length, k, room, out[c])

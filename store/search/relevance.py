@@ -26,7 +26,7 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "6ca8790c"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "034c15bf"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 FIRST = 32  # candidates that show how many items the others will need
@@ -224,7 +224,8 @@ def search_heads(
                 if items < length:
                     ascending(room.index, k, room.marks, length, out[begin + c])
                 else:  # in time order already
-                    out[begin + c] = room.index[:k]
+                    for i in range(k):
+                        out[begin + c, i] = room.index[i]
             else:
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
                 while short >= 0:

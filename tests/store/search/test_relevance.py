@@ -72,6 +72,17 @@ def test_a_long_life_is_searched_exactly_to_the_last_bit(length, heads, width):
         assert search(*given, k).tolist() == slow_search(*given, k)
 
 
+@pytest.mark.parametrize("items", [1, 3, 60, 700, 5000])
+@pytest.mark.parametrize(("heads", "width"), [(1, 64), (1, 20), (4, 16)])
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_behaviours_of_repeated_items_are_searched_one_by_one(items, heads, width, spread):
+    """A few items hold most of a life; with biases of their own, and without, where all of an item tie."""
+    query, table, row, bias = made(items, 40, heads, width, items, 9000, spread)
+    row = np.minimum(row, np.random.default_rng(1).integers(0, items, 9000))
+    for k in (1, 100, 300):
+        assert search(query, table, row, bias, k).tolist() == slow_search(query, table, row, bias, k)
+
+
 def test_what_one_candidate_gets_does_not_depend_on_the_others():
     query, table, row, bias = made(1, 530, 2, 16, 900, 3000)
     together = search(query, table, row, bias, 50)
