@@ -56,7 +56,13 @@ def search(
         else:
             degraded = (*degraded, "state_missing")
     _, retrieved, inputs = search_inputs(
-        threads.of(tables.search) if threads else tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot
+        threads.of(tables.search) if threads else tables.search,
+        candidates,
+        within,
+        call.at,
+        bundle.manifest.recent,
+        call.context,
+        snapshot,
     )
     if of_store is not None:
         behaviours = of_store.and_newer(behaviours)

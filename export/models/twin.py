@@ -13,8 +13,8 @@ Differences: none known in the formulas of GSU and ESU; W_h starts equal to W_q,
 head also sees the target times the attended behaviours; the short branch is target attention over the newest 50.
 
 `merged_search` departs from the paper in the GSU alone: one relevance, the mean of the heads' alpha, in place of the round robin.
-A search for one head of width H d_k instead of H of width d_k; a behaviour that one head weighs most and the others do not can
-be missed, so it does not return what the attention looks at as a rule: export/README.md has how much of it.
+One head of width H d_k is searched instead of H of width d_k, in about a third of the time; what one head alone looks at is
+missed. Of the 100 behaviours of largest weight it returned 71, the round robin 86 (measured by `consistency.py`).
 """
 
 import math
@@ -90,7 +90,11 @@ class TWIN(CTRModel):
         bias = self._cross_bias()
         if self.config.merged_search:
             heads = np.float32(self.config.heads)
-            key, query, bias = key.reshape(len(key), 1, -1), query.reshape(len(query), 1, -1) / heads, bias.mean(-1, keepdims=True)
+            key, query, bias = (
+                key.reshape(len(key), 1, -1),
+                query.reshape(len(query), 1, -1) / heads,
+                bias.mean(-1, keepdims=True),
+            )
         return {"key_projection": key, "query_projection": query, "cross_bias": bias}
 
     def _cross_bias(self) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ counting. Where fewer than k are, or far too many items, all distances are writt
 depend on the sample.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -20,7 +20,7 @@ from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "78d994ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "185be8ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 
@@ -45,7 +45,7 @@ class Room(NamedTuple):
     all: Rows  # int32 [D], every item
     distance: Bytes  # uint8 [D]
     counts: NDArray[np.int64]  # int64 [65]
-    index: Rows  # int32 [L + 32]
+    behaviour: Rows  # int32 [L + 32]
     tied: Words  # uint32 [L + 32]
     marks: Marks  # uint64 [L / 64, and a 64th of that], zeros
 
@@ -72,9 +72,10 @@ def nearest_of_all(targets: Signatures, signature: Signatures, row: Rows, k: int
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def count_behaviours(items: Rows, count: int, start: Rows, room: Room) -> int:
+def count_behaviours(items: Rows, count: int, start: Rows, room: Room) -> Any:
     """Behaviours at each distance in `room.counts`, of `count` items with `room.distance`; how many those are together."""
-    distance, counts, behaviours = room.distance, room.counts, 0
+    distance, counts = room.distance, room.counts
+    behaviours: Any = 0
     for d in range(65):
         counts[d] = 0
     for i in range(count):
@@ -91,7 +92,7 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
 
     There have to be k behaviours. Items ascend. Cost: the items, and their behaviours that are as near.
     """
-    counts, index, tied, distance = room.counts, room.index, room.tied, room.distance
+    counts, index, tied, distance = room.counts, room.behaviour, room.tied, room.distance
     last, taken = 0, 0  # the distance at which the k-th stands, and how many are nearer than it
     while taken + counts[last] < k:
         taken += counts[last]
@@ -111,16 +112,16 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
         item, apart = np.int64(load_word(items, i)), np.int64(distance[i])
         first, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
         near += int(apart <= last)
-        more = True
+        more: Any = True
         while more:
-            members, size = load_words(member, first), min(end - first, LANES)
+            members, size = load_words(member, first), min(int(end - first), LANES)
             store(index, nearer, members)
             store(tied, ties, members)
-            nearer += size * int(apart < last)
-            ties += size * int(apart == last)
+            nearer += size if apart < last else 0
+            ties += size if apart == last else 0
             first += LANES
             more = first < end and apart <= last
-    newest = kth(tied, k - taken, ties, 32) if k - taken < ties else np.uint32(0)
+    newest: Any = kth(tied, k - taken, ties, 32) if k - taken < ties else np.uint32(0)
     for i in range(ties):  # of those at the same distance, the newest
         index[nearer] = np.int32(tied[i])
         nearer += int(tied[i] >= newest)
@@ -129,7 +130,9 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def nearest(target: np.uint64, signature: Signatures, start: Rows, member: Rows, length: int, k: int, room: Room, out: Rows) -> int:
+def nearest(
+    target: np.uint64, signature: Signatures, start: Rows, member: Rows, length: int, k: int, room: Room, out: Rows
+) -> Any:
     """`pick` among all items, signatures uint64 [D]."""
     for i in range(len(signature)):
         room.distance[i] = np.uint8(popcount(target ^ signature[i]))
@@ -138,7 +141,9 @@ def nearest(target: np.uint64, signature: Signatures, start: Rows, member: Rows,
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def guess_distance(target: np.uint64, signature: Signatures, place: int, best: Signatures, counts: NDArray[np.int64]) -> np.uint64:
+def guess_distance(
+    target: np.uint64, signature: Signatures, place: int, best: Signatures, counts: NDArray[np.int64]
+) -> np.uint64:
     """The distance at `place` of a sample, or a little more. `best`: scratch, whole blocks; `counts`: int64 [65], scratch."""
     for i in range(len(best)):
         best[i] = 64

@@ -101,9 +101,10 @@ def pack_queries(
             largest = max(largest, abs(np.float64(query[c, h, d])))
             square += np.float64(query[c, h, d]) ** 2
         step[c] = max(largest / 127, TINIEST)
-        total, error = 0, 0.0
+        total: Any = 0
+        error = 0.0
         for w in range(words.shape[1]):
-            word = 0
+            word: Any = 0
             for d in range(4 * w, min(4 * w + 4, width)):
                 scaled = np.rint(query[c, h, d] / np.float64(step[c])) if square < np.inf else 0.0
                 whole = np.int64(max(min(scaled, 127.0), -127.0))

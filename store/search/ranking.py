@@ -11,13 +11,13 @@ from store.search.lanes import LANES, count_from, load_word, load_words, lowest_
 from store.search.packing import Words
 from store.types import Rows
 
-MADE_WITH = "63c87acc"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "cc9bbd94"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Marks = NDArray[np.uint64]
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def leave_best(index: Rows, value: Words, count: int, k: int, scratch: Words) -> np.uint32:
+def leave_best(index: Rows, value: Words, count: int, k: int, scratch: Words) -> Any:
     """Leave the k best of `count`, k in 1..count, in no order; the least of their values.
 
     Args:

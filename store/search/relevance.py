@@ -26,7 +26,7 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "034c15bf"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "41c0cd8e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 FIRST = 32  # candidates that show how many items the others will need
@@ -57,7 +57,7 @@ class Room(NamedTuple):
     product: Floats  # float32 [D]
     best: Words  # uint32 [H, D]
     kept: NDArray[np.int64]  # int64 [H]
-    index: Rows  # int32 [L + 32]
+    behaviour: Rows  # int32 [L + 32]
     value: Words  # uint32 [L + 32], as the next
     scratch: Words
     ranking: Rows  # int32 [H, k]
@@ -122,8 +122,8 @@ def settle(
     k: int, room: Room,
 ) -> None:  # fmt: skip
     """Of the items reached, the behaviours at the limit or above it, k at most: best first in `room.ranking[h]`, or,
-    for one head, in no order in `room.index`; how many, in `room.ranked[h]`."""
-    heads, index, value = query.shape[1], room.index, room.value
+    for one head, in no order in `room.behaviour`; how many, in `room.ranked[h]`."""
+    heads, index, value = query.shape[1], room.behaviour, room.value
     least = ordered(limit) if limit > -np.inf else np.uint32(0)
     room.kept[h] = score(query, keys, at, room.highest[h], c, h, least, reached, found, room.product, room.best[h])
     if heads == 1 and room.kept[0] > k:  # so many items have a behaviour each that is not below this
@@ -222,10 +222,10 @@ def search_heads(
                 if room.ranked[0] < k:
                     search_alone(part, keys, at, start, member, c, 0, largest[0], k, room)
                 if items < length:
-                    ascending(room.index, k, room.marks, length, out[begin + c])
+                    ascending(room.behaviour, k, room.marks, length, out[begin + c])
                 else:  # in time order already
                     for i in range(k):
-                        out[begin + c, i] = room.index[i]
+                        out[begin + c, i] = room.behaviour[i]
             else:
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
                 while short >= 0:

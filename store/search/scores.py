@@ -1,7 +1,7 @@
 """The relevance that decides: dot products of float32, summed in one fixed order, and last the behaviour's own bias.
 
-The order: sixteen sums, of every sixteenth product; then the upper half of them is added to the lower, until one is left. It depends
-on nothing but the width, so a relevance is the same whatever else is searched, and equal items tie to the last bit.
+The order: sixteen sums, of every sixteenth product; then the upper half of them is added to the lower, until one is left.
+It depends on nothing but the width, so a relevance is the same whatever else is searched, and equal items tie to the last bit.
 """
 
 from typing import Any
@@ -29,11 +29,11 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "63c87acc"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "cc9bbd94"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def dot(query: Any, table: Any, q: int, t: int, width: int) -> np.float32:
+def dot(query: Any, table: Any, q: int, t: int, width: int) -> Any:
     """Of `width` numbers from place `q` of an array and from place `t` of another one on."""
     if width < LANES:
         return sum_of(times(load_first(query, q, width), load_first(table, t, width)))
@@ -101,7 +101,7 @@ def spread(
         j, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
         while j < end:
             relevance = in_order(plus(load_floats(own, j), found))
-            marks = at_least(relevance, least) & (np.uint64(1) << np.uint64(min(end - j, LANES))) - np.uint64(1)
+            marks = at_least(relevance, least) & (np.uint64(1) << np.uint64(min(int(end - j), LANES))) - np.uint64(1)
             store_marked(index, kept, load_words(member, j), marks)
             kept += store_marked(value, kept, relevance, marks)
             j += LANES

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ def grouped(row, pays=1.0):
     """{row: its places}, and the rows in their order."""
     items = distinct(np.array(row, np.int32), pays)
     start = items.start.tolist()
-    places = [items.member[first:end].tolist() for first, end in zip(start, start[1:], strict=False)]
+    places = [items.member[first:end].tolist() for first, end in pairwise(start)]
     return items.row.tolist(), places
 
 

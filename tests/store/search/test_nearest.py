@@ -64,7 +64,9 @@ def test_nearest_is_the_head_of_a_sorted_list(data):
 def all_nearest(targets, signatures, k, row=None):
     """Behaviours of items `row`; item i has the i-th signature."""
     rows = np.arange(len(signatures)) if row is None else np.asarray(row)
-    return kernels.nearest_of_all(np.array(targets, np.uint64), np.array(signatures, np.uint64), rows.astype(np.int32), k).tolist()
+    return kernels.nearest_of_all(
+        np.array(targets, np.uint64), np.array(signatures, np.uint64), rows.astype(np.int32), k
+    ).tolist()
 
 
 def drawn(seed, count, bits=64):

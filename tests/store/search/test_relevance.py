@@ -21,7 +21,7 @@ def search(query, table, row, bias, k):
 
 
 def slow_relevance(query, table, row, bias):
-    """float32 [C, H, L]: sixteen sums, of every sixteenth product, then halves, then the bias: the order is part of the answer."""
+    """float32 [C, H, L]: sixteen sums of every sixteenth product, halved, then the bias: the order is part of the answer."""
     key = table[row].astype(np.float32)  # [L, H, d]
     products = query[:, :, None, :] * key.transpose(1, 0, 2)[None]  # [C, H, L, d]
     products = np.pad(products, [(0, 0)] * 3 + [(0, -products.shape[3] % 16)])
