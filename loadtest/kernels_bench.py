@@ -2,7 +2,8 @@
 
 Each search runs whole, with the gathering of what it reads; libraries get their arrays ready-made, signatures indexed
 and keys transposed. They take turns, so that both see the same machine. Milliseconds are of CPU, `wall` beside it.
-Items are drawn by a Zipf law, seeded, so that users repeat them. Writes loadtest/results/kernels.json and kernels.md.
+Lives and candidates are those of the speed table's users, who repeat their items; and lives in which no item comes
+twice, where nothing can be shared. Tables are random. Writes loadtest/results/kernels.json and kernels.md.
 faiss is compared with where it is installed: pip install 'longtrail[kernels]'.
 """
 
@@ -20,26 +21,20 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.progress import track
 
+from loadtest.bench_world import BenchWorld
 from loadtest.measured_on import facts, table
 from store.search import SEARCHES, SearchSpec
-from store.types import FIRST_KNOWN, Behaviours, Candidates
+from store.types import FIRST_KNOWN, Behaviours
 
 RESULTS = Path("loadtest/results")
-ITEMS = 120_000
-CANDIDATES, K = 500, 100
-ZIPF = 0.8
+CANDIDATES, CATEGORIES, K = 500, 150, 100
 REPEATS = 15
 GAPS = 46  # buckets of the time gap
-WORK = {  # name -> search, heads, numbers a head, behaviours
-    "eta, 10^4": ("hamming", 0, 0, 10_000),
-    "eta, 10^5": ("hamming", 0, 0, 100_000),
-    "sim_soft, 10^4": ("projection", 1, 32, 10_000),
-    "sim_soft, 10^5": ("projection", 1, 32, 100_000),
-    "one relevance of 64, 10^4": ("projection", 1, 64, 10_000),
-    "one relevance of 64, 10^5": ("projection", 1, 64, 100_000),
-    "twin, 700": ("projection", 4, 16, 700),
-    "twin, 4,000": ("projection", 4, 16, 4_000),
-    "twin, 10^4": ("projection", 4, 16, 10_000),
+WORK = {  # model -> search, heads, numbers a head, whether there is a bias, behaviours
+    "eta": ("hamming", 0, 0, False, (10_000, 100_000)),
+    "sim_soft": ("projection", 1, 32, False, (10_000, 100_000)),
+    "twin": ("projection", 4, 16, True, (700, 4_000, 10_000)),
+    "twin, merged": ("projection", 1, 64, True, (10_000, 100_000)),
 }
 
 Runs = dict[str, Callable[[], Any]]
@@ -47,13 +42,15 @@ Runs = dict[str, Callable[[], Any]]
 
 def bench_kernels(results: Path = RESULTS) -> Path:
     """Measure, and say where the table is. Cost: about a minute."""
+    world = BenchWorld()
+    work = [(model, length, repeats) for model in WORK for length in WORK[model][-1] for repeats in (True, False)]
     content: dict[str, Any] = {
         "schema": 1,
         **facts(),
         "candidates": CANDIDATES,
         "k": K,
         "repeats": REPEATS,
-        "rows": [_row(name, *WORK[name]) for name in track(WORK, "kernels", console=Console(stderr=True))],
+        "rows": [_row(world, *one) for one in track(work, "kernels", console=Console(stderr=True))],
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "kernels.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -61,19 +58,19 @@ def bench_kernels(results: Path = RESULTS) -> Path:
     return results / "kernels.md"
 
 
-def _row(name: str, kind: str, heads: int, width: int, length: int) -> dict[str, Any]:
-    numbers = np.random.default_rng(length)
-    row = _rows(numbers, length)
-    life = Behaviours(row, np.full(length, 2, np.int32), np.arange(length, dtype=np.int64), np.zeros((length, 0), np.uint8))
-    candidates = Candidates(_rows(numbers, CANDIDATES), np.full(CANDIDATES, 2, np.int32))
+def _row(world: BenchWorld, model: str, length: int, repeats: bool) -> dict[str, Any]:
+    kind, heads, width, biased, _ = WORK[model]
+    numbers, items = np.random.default_rng(length), world.registry.item_rows
+    life = world.life(0, length) if repeats else _all_different(numbers, items, length)
+    candidates, row = world.registry.candidates(world.candidates(0, CANDIDATES, CATEGORIES, 0)), life.row
     cross = numbers.integers(0, GAPS, (length, 1)).astype(np.int32)
     if kind == "hamming":
-        tables: dict[str, Any] = {"signature": numbers.integers(0, 2**64, ITEMS, dtype=np.uint64)}
+        tables: dict[str, Any] = {"signature": numbers.integers(0, 2**64, items, dtype=np.uint64)}
         other = _faiss(tables["signature"], candidates.row, row)
     else:
-        key = numbers.standard_normal((ITEMS, heads, width), dtype=np.float32)
+        key = numbers.standard_normal((items, heads, width), dtype=np.float32)
         query = key / np.float32(width**0.5)
-        bias = numbers.standard_normal((1, GAPS, heads), dtype=np.float32) * np.float32(heads > 1)  # one head: sim_soft, without
+        bias = numbers.standard_normal((1, GAPS, heads), dtype=np.float32) * np.float32(biased)
         tables = {"key_projection": key, "query_projection": query, "cross_bias": bias}
         other = _onnxruntime(query[candidates.row], key[row])
     search = SEARCHES[kind](SearchSpec(name=kind, k=K), tables)
@@ -88,7 +85,8 @@ def _row(name: str, kind: str, heads: int, width: int, length: int) -> dict[str,
                 wall[who].append((time.perf_counter() - before[0]) * 1000)
                 cpu[who].append((time.process_time() - before[1]) * 1000)
     measured: dict[str, Any] = {
-        "work": name,
+        "work": f"{model}, {length:,}",
+        "items": len(np.unique(row)),
         "ours_ms": round(median(cpu["ours"]), 2),
         "ours_wall_ms": round(median(wall["ours"]), 2),
     }
@@ -98,10 +96,10 @@ def _row(name: str, kind: str, heads: int, width: int, length: int) -> dict[str,
     return measured
 
 
-def _rows(numbers: np.random.Generator, count: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
-    share = np.arange(1, ITEMS - FIRST_KNOWN + 1) ** -ZIPF
-    order = np.random.default_rng(0).permutation(ITEMS - FIRST_KNOWN)
-    return (order[numbers.choice(len(order), count, p=share / share.sum())] + FIRST_KNOWN).astype(np.int32)
+def _all_different(numbers: np.random.Generator, items: int, length: int) -> Behaviours:
+    """A life in which no item comes twice."""
+    row = numbers.permutation(items - FIRST_KNOWN)[:length].astype(np.int32) + FIRST_KNOWN
+    return Behaviours(row, np.full(length, 2, np.int32), np.arange(length, dtype=np.int64), np.zeros((length, 0), np.uint8))
 
 
 def _faiss(signature: "np.ndarray[Any, np.dtype[np.uint64]]", candidates: Any, row: Any) -> Runs:
@@ -139,7 +137,8 @@ def _page(content: dict[str, Any]) -> str:
     """The table as Markdown."""
     cells = [
         [str(cell) for cell in (
-            row["work"], row["ours_ms"], row["ours_wall_ms"], row.get("library", "not installed"), row.get("library_ms", ""),
+            row["work"], f"{row['items']:,}",
+            row["ours_ms"], row["ours_wall_ms"], row.get("library", "not installed"), row.get("library_ms", ""),
             row.get("times", ""),
         )]
         for row in content["rows"]
@@ -150,5 +149,5 @@ def _page(content: dict[str, Any]) -> str:
         f"{content['candidates']} candidates, K = {content['k']}, one thread; medians of {content['repeats']}, in turns; ms of "
         "CPU, `times` the median of the ratios. Ours gathers what it reads and unites the heads' lists; faiss is given an "
         "index, onnxruntime (MatMul, TopK) the keys transposed, and neither breaks ties nor unites.\n",
-        table(["work", "ours ms", "wall ms", "library", "library ms", "times"], cells),
+        table(["work, behaviours", "different items", "ours ms", "wall ms", "library", "library ms", "times"], cells),
     ])  # fmt: skip

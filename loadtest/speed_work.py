@@ -14,7 +14,7 @@ MODELS: dict[str, dict[str, int]] = {name: {} for name in list_models()}
 
 DEFAULT = Serving("default", MODELS, {})
 HUNDRED = Serving("newest_100", {"din": {"k": 100}}, {})  # what others state for din
-LIFELONG = Serving("lifelong", {"sim_soft": {}, "twin": {}}, {})  # two search threads and merged relevance belong here
+LIFELONG = Serving("lifelong", {"sim_soft": {}, "twin": {"merged_search": True}}, {"CTR_SEARCH_THREADS": "2"})
 
 
 @dataclass(frozen=True)

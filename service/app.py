@@ -39,6 +39,7 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
+from service.search_threads import SearchThreads
 from service.sent_events import Events
 from service.settings import Settings
 from service.slots import Slots
@@ -64,7 +65,9 @@ class Service:
         )  # fmt: skip
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
         self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
-        self.scorer = Scorer(bundles, StoreReader(self.redis, bundles.data, self.metrics), settings.table_max_age_s)
+        store = StoreReader(self.redis, bundles.data, self.metrics)
+        self.search_threads = SearchThreads(settings.search_threads, settings.request_threads)
+        self.scorer = Scorer(bundles, store, settings.table_max_age_s, self.search_threads)
         self.refresher = open_refresher(settings, bundles, self.redis, redis_url, self.metrics)
         if self.refresher is not None:
             self.refresher.start(settings.table_poll_s)
@@ -149,6 +152,7 @@ class Service:
         if self.refresher is not None:
             self.refresher.close()
         self.threads.shutdown(wait=True)
+        self.search_threads.close()
         self.event_thread.shutdown(wait=True)
         self.user_thread.shutdown(wait=True)
         self.redis.close()

@@ -15,6 +15,7 @@ from service.metrics import StageTimer
 from service.request import ScoreRequest, understand
 from service.scores import ScoreResponse, respond
 from service.search import search
+from service.search_threads import SearchThreads
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Scorer:
     bundles: Bundles
     store: StoreReader
     table_max_age_s: float = 0  # 0 = item tables are never stale
+    search_threads: SearchThreads | None = None  # None = a request's own
 
 
 def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResponse:
@@ -42,7 +44,8 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
         timer.waive()
 
     timer.enter("search")
-    searched = search(call, fetched, loaded.bundle, tables, timer.deadline, loaded.graph.searches)
+    in_graph = loaded.graph.searches
+    searched = search(call, fetched, loaded.bundle, tables, timer.deadline, in_graph, scorer.search_threads)
 
     timer.enter("attend")
     attended = attend(loaded.graph, searched, call.explain, timer.deadline)

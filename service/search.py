@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from service.behaviours import Fetched
 from service.request import Call
+from service.search_threads import SearchThreads
 from service.tables import RequestTables, Tables
 from store.bundle import Bundle
 from store.clusters import APART
@@ -31,7 +32,7 @@ class Searched:
 
 def search(
     call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf,
-    in_graph: bool = False,
+    in_graph: bool = False, threads: SearchThreads | None = None,
 ) -> Searched:  # fmt: skip
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
 
@@ -40,6 +41,7 @@ def search(
         deadline: of the request, on the clock of perf_counter. Where a search over clusters has none of this user,
             they are made here if that takes less than half of the time left; else all behaviours are searched.
         in_graph: leave the search to the graph, where the life is not too long for that.
+        threads: to search in; None = the caller's.
     """
     tables, known = tables or RequestTables(bundle.search), bundle.registry.known
     behaviours, snapshot, degraded = fetched.behaviours, fetched.snapshot, tables.degraded
@@ -58,8 +60,9 @@ def search(
     if in_graph and len(within) <= MAX_LIFE:
         retrieved, inputs = life_inputs(candidates, within, call.at, bundle.manifest.recent, call.context, snapshot)
     else:
+        kernels = threads.of(tables.search) if threads else tables.search
         _, retrieved, inputs = search_inputs(
-            tables.search, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
+            kernels, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
         )
     if fetched.older:
         retrieved = replace(retrieved, searched=retrieved.searched + fetched.older)

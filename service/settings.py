@@ -42,6 +42,7 @@ class Settings(BaseModel):
     table_cache_mb: int = Field(256, ge=1, description="Memory for blocks of published tables, in MiB.")
     table_max_age_s: float = Field(0, ge=0, description="Older item tables are table_stale in degraded; 0 = never.")
     request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
+    search_threads: int = Field(1, ge=1, description="Threads of the search within one request; answers are the same.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")
     max_in_flight: int = Field(
         64, ge=1, description="Calls working or waiting, of /score, /events and /users each; one more is answered 429."

@@ -14,7 +14,7 @@ U = 1 when serving. A graph takes those of these that it reads; item tables and,
 user's state come beside them. Its logits, float32 [U, C], are in the candidates' order.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.gaps import gap_buckets
-from store.search.spec import Search
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
@@ -108,12 +107,13 @@ def recent_inputs(behaviours: Behaviours, at: int, recent: int) -> GraphInputs:
 
 
 def search_inputs(
-    search: Search, candidates: Candidates, behaviours: Behaviours, at: int, recent: int, context: Rows,
-    snapshot: Snapshot | None = None, wanted: Collection[str] = AXES,
+    search: Callable[[Candidates, Behaviours, Rows], Retrieved], candidates: Candidates, behaviours: Behaviours, at: int,
+    recent: int, context: Rows, snapshot: Snapshot | None = None, wanted: Collection[str] = AXES,
 ) -> tuple[Behaviours, Retrieved, GraphInputs]:  # fmt: skip
     """The steps between reading and attending: search one request's behaviours, and gather what was retrieved.
 
     Args:
+        search: one of `store.search`, or what calls it.
         snapshot: stands for the oldest behaviours; its clusters are searched in their place, a state holds them.
         wanted: names of inputs; see `graph_inputs`.
 

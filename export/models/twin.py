@@ -11,9 +11,14 @@ tables of all items, made offline. ESU: softmax(alpha)^T [K_h | K_c] W_v over th
 computed again from the current parameters, then W_o over the heads (eq. 7-8).
 Differences: none known in the formulas of GSU and ESU; W_h starts equal to W_q, as in every attention here; the
 head also sees the target times the attended behaviours; the short branch is target attention over the newest 50.
+
+`merged_search` departs from the paper in the GSU alone: one relevance, the mean of the heads' alpha, in place of the round robin.
+One head of width H d_k is searched instead of H of width d_k, in about a third of the time; what one head alone looks at is
+missed. Of the 100 behaviours of largest weight it returned 71, the round robin 86 (measured by `consistency.py`).
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,15 +46,24 @@ class CrossBias(nn.Module):
         return torch.matmul(weight, embedded.flatten(-2).transpose(-1, -2))
 
 
+@dataclass(frozen=True)
+class TWINConfig(ModelConfig):
+    """Sizes, and how the heads search."""
+
+    merged_search: bool = False  # by the mean of the heads' relevances: one list, about a third of the time
+
+
 @register("twin")
 class TWIN(CTRModel):
     """TWo-stage Interest Network."""
 
+    config: TWINConfig
+    config_type = TWINConfig
     search_name = "projection"
     reads: ClassVar[tuple[str, ...]] = ("retrieved_row", "retrieved_mask", "retrieved_cross")
     embeds_cross = True
 
-    def __init__(self, shape: DataShape, config: ModelConfig) -> None:
+    def __init__(self, shape: DataShape, config: TWINConfig) -> None:
         super().__init__(shape, config, interest_dim=config.dim)
         features = len(shape.cross_features)
         self.cross = CrossEmbedding(shape.cross_features, config.side_dim)
@@ -69,14 +83,20 @@ class TWIN(CTRModel):
         return bias
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
-        """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]."""
+        """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]; of one head for H,
+        that is their mean, with `merged_search`: [n, 1, H * d_k] and [1 + J, buckets, 1]."""
         attention = self.attention
-        scaled = attention.query / math.sqrt(attention.head_dim)
-        return {
-            "key_projection": as_array(torch.einsum("nd,hde->nhe", item_vector, attention.key)),
-            "query_projection": as_array(torch.einsum("nd,hde->nhe", item_vector, scaled)),
-            "cross_bias": self._cross_bias(),
-        }
+        key = as_array(torch.einsum("nd,hde->nhe", item_vector, attention.key))
+        query = as_array(torch.einsum("nd,hde->nhe", item_vector, attention.query / math.sqrt(attention.head_dim)))
+        bias = self._cross_bias()
+        if self.config.merged_search:
+            heads = np.float32(self.config.heads)
+            key, query, bias = (
+                key.reshape(len(key), 1, -1),
+                query.reshape(len(query), 1, -1) / heads,
+                bias.mean(-1, keepdims=True),
+            )
+        return {"key_projection": key, "query_projection": query, "cross_bias": bias}
 
     def _cross_bias(self) -> NDArray[np.float32]:
         sizes = self.shape.cross_features

@@ -1,4 +1,4 @@
-"""Which behaviours may be relevant enough: upper bounds by whole numbers, 32 behaviours and four candidates at a time."""
+"""Which items may be relevant enough: upper bounds by whole numbers, 32 items and four candidates at a time."""
 
 from typing import Any
 
@@ -11,15 +11,18 @@ from store.search.lanes import (
     add_dots,
     bits_of,
     count_from,
+    counted,
     float_of,
     floats_of,
     larger,
+    load_float,
     load_floats,
     load_word,
     load_words,
-    lowest_bit,
     not_below,
-    store_floats,
+    popcount,
+    store,
+    store_marked,
     times_plus,
     to_floats,
     words_of,
@@ -27,31 +30,30 @@ from store.search.lanes import (
 from store.search.packing import PAIR, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "b797d902"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "5b23b4f1"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TILE = 4  # candidates that share a load of the keys
 PANEL = 64  # pairs of blocks that stay in the cache while all candidates are compared with them
 GROUPS = 6  # of the sample only the best of each group are looked at: so many groups for each that is looked for
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def ordered(value: np.float32) -> np.uint32:
     """A float32 as an integer of the same order; -0 and 0 are equal."""
     bits = np.uint32(bits_of(np.float32(value + np.float32(0))))
     return np.uint32(~bits if bits & np.uint32(0x80000000) else bits | np.uint32(0x80000000))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def from_ordered(order: np.uint32) -> Any:
     """The float32 that has this place in the order."""
     return float_of(np.uint32(order ^ np.uint32(0x80000000) if order & np.uint32(0x80000000) else ~order))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def kth(values: Words, k: int, n: int, bits: int) -> np.uint32:
-    """The k-th largest of the first n of uint32, k in 1..n, in its upper `bits`. Cost: bits * n / 16.
-
-    The places up to the next multiple of sixteen are overwritten.
+    """What the k largest of the first n of uint32 reach, k in 1..n, and no other where they are not equal; or less, if that
+    is not in its upper `bits`. Cost: bits * n / 16 at most. The places up to the next multiple of sixteen are overwritten.
     """
     end = (n + LANES - 1) // LANES * LANES
     for i in range(n, end):
@@ -64,29 +66,18 @@ def kth(values: Words, k: int, n: int, bits: int) -> np.uint32:
             count += count_from(load_words(values, i), trial)
         if count >= k:
             found = trial
+        if count == k:
+            break
     return found
 
 
-@njit(cache=True, nogil=True, forceinline=True)
-def bound(
-    dot0: Any, dot1: Any, scale0: Any, scale1: Any, bias0: Any, bias1: Any, step: Any, margin: Any, bounds: Floats, at: int
-) -> None:
-    """scale * (step * dot + margin) + bias, of one candidate and two blocks."""
-    factor, summand = floats_of(step), floats_of(margin)
-    store_floats(bounds, at, times_plus(scale0, times_plus(factor, to_floats(dot0), summand), bias0))
-    store_floats(bounds, at + LANES, times_plus(scale1, times_plus(factor, to_floats(dot1), summand), bias1))
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def bounds_of_tile(
-    words: Words, scale: Floats, bias: Floats, query: Any, start: Any, step: Any, margin: Any, c: int, b: int, bounds: Floats,
-) -> None:  # fmt: skip
-    """Upper bounds of relevance, float32 [4, 32]: four candidates from `c` on, 32 behaviours from block `b` on."""
-    a0 = a1 = words_of(start[c])
-    b0 = b1 = words_of(start[c + 1])
-    c0 = c1 = words_of(start[c + 2])
-    d0 = d1 = words_of(start[c + 3])
-    count = words.shape[1]
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def dots_of_tile(words: Any, count: int, query: Any, start: Any, c: int, b: int) -> Any:
+    """Whole-number dot products int32 [4] x [32]: four candidates from `c` on, two blocks of items from `b` on."""
+    a0 = a1 = words_of(load_word(start, c))
+    b0 = b1 = words_of(load_word(start, c + 1))
+    c0 = c1 = words_of(load_word(start, c + 2))
+    d0 = d1 = words_of(load_word(start, c + 3))
     first, at = b * count * LANES, c * count
     for w in range(count):
         k0 = load_words(words, first + w * LANES)
@@ -97,77 +88,110 @@ def bounds_of_tile(
         b0, b1 = add_dots(b0, k0, qb), add_dots(b1, k1, qb)
         c0, c1 = add_dots(c0, k0, qc), add_dots(c1, k1, qc)
         d0, d1 = add_dots(d0, k0, qd), add_dots(d1, k1, qd)
-    s0, s1 = load_floats(scale, b * LANES), load_floats(scale, b * LANES + LANES)
-    o0, o1 = load_floats(bias, b * LANES), load_floats(bias, b * LANES + LANES)
-    bound(a0, a1, s0, s1, o0, o1, step[c], margin[c], bounds, 0)
-    bound(b0, b1, s0, s1, o0, o1, step[c + 1], margin[c + 1], bounds, PAIR)
-    bound(c0, c1, s0, s1, o0, o1, step[c + 2], margin[c + 2], bounds, 2 * PAIR)
-    bound(d0, d1, s0, s1, o0, o1, step[c + 3], margin[c + 3], bounds, 3 * PAIR)
+    return (a0, a1), (b0, b1), (c0, c1), (d0, d1)
 
 
-@njit(cache=True, nogil=True)
-def append(hits: np.uint64, first: int, length: int, bounds: Floats, at: int, index: Rows, upper: Floats, count: int) -> int:
-    """Put the behaviours whose bits are set into a list; what has no place is only counted."""
-    while hits:
-        lane = lowest_bit(hits)
-        hits &= hits - np.uint64(1)
-        if first + lane < length:
-            if count < len(index):
-                index[count] = first + lane
-                upper[count] = bounds[at + lane]
-            count += 1
-    return count
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def bound(dot: Any, scale: Any, bias: Any, step: Any, margin: Any) -> Any:
+    """scale * (step * dot + margin) + bias, of one candidate and sixteen items."""
+    return times_plus(scale, times_plus(floats_of(step), to_floats(dot), floats_of(margin)), bias)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def reached(dots: Any, scales: Any, biases: Any, step: Any, margin: Any, limit: Any, c: Any) -> Any:
+    """Bit j of the answer: the upper bound of the j-th of 32 items is not below the limit of candidate `c`."""
+    factor, summand, least = load_float(step, c), load_float(margin, c), floats_of(load_float(limit, c))
+    low = not_below(bound(dots[0], scales[0], biases[0], factor, summand), least)
+    return low | not_below(bound(dots[1], scales[1], biases[1], factor, summand), least) << np.uint64(LANES)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def append(hits: Any, first: int, index: Rows, places: int, c: int, count: Rows) -> None:
+    """Put the items whose bits are set into a candidate's list; what has no place is only counted."""
+    listed = np.int64(count[c])
+    if listed + PAIR > places:
+        listed += np.int64(popcount(hits))
+    else:
+        listed += store_marked(index, c * places + listed, counted(np.int32(first)), hits)
+        upper = counted(np.int32(first + LANES))
+        listed += store_marked(index, c * places + listed, upper, hits >> np.uint64(LANES))
+    count[c] = listed
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def reach(
     words: Words, scale: Floats, bias: Floats, query: NDArray[np.int32], start: Rows, step: Floats, margin: Floats, limit: Floats,
-    length: int, index: Rows, upper: Floats, count: Rows,
+    length: int, index: Rows, count: Rows,
 ) -> None:  # fmt: skip
-    """Of one head, the behaviours whose upper bound is not below each candidate's limit, ascending. C is whole tiles.
+    """Of one head, the items whose upper bound is not below each candidate's limit, ascending. C is whole tiles.
 
     Args:
-        words .. margin: see `packing`; limit: float32 [C]; written: index, upper: int32, float32 [C or fewer, places];
-        count: int32 [C], more than there are places where the list is cut off.
+        words .. margin: see `packing`; limit: float32 [C]; length: how many items; written: index: int32 [C or fewer,
+        places]; count: int32 [C], more than there are places, less 32, where the list is cut off.
     """
-    bounds = np.empty(TILE * PAIR, np.float32)
-    blocks = words.shape[0]
-    for c in range(len(count)):
+    blocks, word_count, _ = words.shape
+    lists, places = index.shape
+    candidates = len(query)
+    for c in range(candidates):
         count[c] = 0
     for panel in range(0, blocks, 2 * PANEL):
-        for c in range(0, len(query), TILE):
+        for c in range(0, candidates, TILE):
             for b in range(panel, min(panel + 2 * PANEL, blocks), 2):
-                bounds_of_tile(words, scale, bias, query, start, step, margin, c, b, bounds)
-                for t in range(TILE):
-                    least = floats_of(limit[c + t])
-                    hits = not_below(load_floats(bounds, t * PAIR), least)
-                    hits |= not_below(load_floats(bounds, t * PAIR + LANES), least) << np.uint64(LANES)
-                    if hits and c + t < len(index):  # an infinite bias reaches even nobody's limit
-                        count[c + t] = append(hits, b * LANES, length, bounds, t * PAIR, index[c + t], upper[c + t], count[c + t])
+                dots = dots_of_tile(words, word_count, query, start, c, b)
+                s = load_floats(scale, b * LANES), load_floats(scale, b * LANES + LANES)
+                o = load_floats(bias, b * LANES), load_floats(bias, b * LANES + LANES)
+                real = np.uint64(0xFFFFFFFF) >> np.uint64(max((b + 2) * LANES - length, 0))
+                hits0 = reached(dots[0], s, o, step, margin, limit, c) & real
+                hits1 = reached(dots[1], s, o, step, margin, limit, c + 1) & real
+                hits2 = reached(dots[2], s, o, step, margin, limit, c + 2) & real
+                hits3 = reached(dots[3], s, o, step, margin, limit, c + 3) & real
+                if hits0 | hits1 | hits2 | hits3:
+                    if hits0 and c < lists:  # an infinite bias reaches even nobody's limit
+                        append(hits0, b * LANES, index, places, c, count)
+                    if hits1 and c + 1 < lists:
+                        append(hits1, b * LANES, index, places, c + 1, count)
+                    if hits2 and c + 2 < lists:
+                        append(hits2, b * LANES, index, places, c + 2, count)
+                    if hits3 and c + 3 < lists:
+                        append(hits3, b * LANES, index, places, c + 3, count)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def raise_to(best: Any, at: Any, value0: Any, value1: Any) -> None:
+    """The larger of what stands there and of the values, 32 times."""
+    store(best, at, larger(load_floats(best, at), value0))
+    store(best, at + LANES, larger(load_floats(best, at + LANES), value1))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def guess_limits(
     words: Words, scale: Floats, bias: Floats, query: NDArray[np.int32], start: Rows, step: Floats, every: int,
-    place: int, limit: Floats,
+    place: int, limit: Floats, best: Floats, value: Words,
 ) -> None:  # fmt: skip
-    """Each candidate's limit, written: what stands at `place` of a sample, every so many pairs; coarse, and rather low."""
+    """Each candidate's limit, written: what stands at `place` of a sample, every so many pairs; coarse, and rather low.
+
+    `best`: float32 [4 x D], `value`: uint32 [D], D rounded up to whole pairs: scratch.
+    """
     pairs = (words.shape[0] // 2 + every - 1) // every
     groups = min(pairs, max(1, GROUPS * place // PAIR))
     size = groups * PAIR
-    best, value = np.empty((TILE, size), np.float32), np.empty(size, np.uint32)
-    bounds, no_margin = np.empty(TILE * PAIR, np.float32), np.zeros(len(query), np.float32)
+    none, word_count = np.float32(0), words.shape[1]  # no margin: as it is, not at most
     for c in range(0, len(limit), TILE):
         for t in range(TILE):
             for i in range(size):
-                best[t, i] = -np.inf
+                best[t * size + i] = -np.inf
+        step0, step1, step2, step3 = step[c], step[c + 1], step[c + 2], step[c + 3]
         for p in range(pairs):
-            bounds_of_tile(words, scale, bias, query, start, step, no_margin, c, 2 * p * every, bounds)
-            for t in range(TILE):
-                at = t * size + p % groups * PAIR
-                for half in range(0, PAIR, LANES):
-                    store_floats(best, at + half, larger(load_floats(best, at + half), load_floats(bounds, t * PAIR + half)))
+            b = 2 * p * every
+            dots = dots_of_tile(words, word_count, query, start, c, b)
+            s0, s1 = load_floats(scale, b * LANES), load_floats(scale, b * LANES + LANES)
+            o0, o1 = load_floats(bias, b * LANES), load_floats(bias, b * LANES + LANES)
+            at = p % groups * PAIR
+            raise_to(best, at, bound(dots[0][0], s0, o0, step0, none), bound(dots[0][1], s1, o1, step0, none))
+            raise_to(best, at + size, bound(dots[1][0], s0, o0, step1, none), bound(dots[1][1], s1, o1, step1, none))
+            raise_to(best, at + 2 * size, bound(dots[2][0], s0, o0, step2, none), bound(dots[2][1], s1, o1, step2, none))
+            raise_to(best, at + 3 * size, bound(dots[3][0], s0, o0, step3, none), bound(dots[3][1], s1, o1, step3, none))
         for t in range(TILE):
             for i in range(size):
-                value[i] = ordered(best[t, i])
+                value[i] = ordered(best[t * size + i])
             limit[c + t] = from_ordered(kth(value, min(place, size), size, 16))

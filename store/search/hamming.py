@@ -9,7 +9,7 @@ from store.types import Behaviours, Candidates, Retrieved, Rows
 
 
 class HammingSearch(Search):
-    """Table `signature` uint64 [N]. Cost: 2 C L byte passes; no memory but the answer."""
+    """Table `signature` uint64 [N]. Cost: C passes over 8 bytes for each different item."""
 
     reads = "life"
     item_tables = ("signature",)
@@ -22,5 +22,5 @@ class HammingSearch(Search):
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         if not len(behaviours):
             return nothing(len(candidates.row))
-        index = nearest_of_all(self.signature[candidates.row], self.signature[behaviours.row], min(self.k, len(behaviours)))
+        index = nearest_of_all(self.signature[candidates.row], self.signature, behaviours.row, min(self.k, len(behaviours)))
         return one_by_one(index, len(candidates.row), len(behaviours))

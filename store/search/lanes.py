@@ -1,8 +1,8 @@
 """Sixteen numbers at once, for the kernels: vectors of LLVM's, which are registers where the processor has them.
 
-numba has no such types. An operation here is a few instructions of LLVM's; all but one are compiled for any
-processor, in as many registers as it takes. The one is `add_dots`, which AVX-512 VNNI has as an instruction: the
-processor that numba compiles for decides, and the answer is the same whole number either way.
+numba has no such types. An operation here is a few instructions of LLVM's; all but two are compiled for any
+processor, in as many registers as it takes. The two are `add_dots`, which AVX-512 VNNI has as an instruction, and
+`store_marked`, which AVX-512 has: the processor that numba compiles for decides, and the answer is the same either way.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,8 @@ floats16 = Vector("floats16", FLOAT, LANES)  # float32 [16]
 
 
 def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.gep(data, [at])
+    """Of a place of a contiguous array, wherever its axes end."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
 def _loads(vector: Vector) -> Callable[..., Any]:
@@ -57,15 +57,91 @@ load_floats = intrinsic(_loads(floats16))
 
 
 @intrinsic
-def store_floats(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
-    """Sixteen float32 into a contiguous array, from place `at` on."""
+def load_first(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
+    """As many float32 as `count` says, 0 in the other places; nothing is read beyond them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, at, count = arguments
+        address = builder.bitcast(_address(context, builder, array, values, at), floats16.vector.as_pointer())
+        places = ir.Constant(words16.vector, list(range(LANES)))
+        wanted = builder.icmp_signed("<", places, _splat(builder, builder.trunc(count, I32)))
+        zeros = ir.Constant(floats16.vector, [0.0] * LANES)
+        kind = ir.FunctionType(floats16.vector, [address.type, I32, wanted.type, floats16.vector])
+        instruction = builder.module.declare_intrinsic("llvm.masked.load.v16f32.p0", fnty=kind)
+        return builder.call(instruction, [address, I32(4), wanted, zeros])
+
+    return floats16(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_marked(typing_context: Any, array: Any, at: Any, value: Any, marks: Any) -> Any:
+    """value[j] for each bit j of the lower sixteen of `marks` that is set, side by side into an array from place `at` on; up to
+    sixteen places from there are overwritten. How many there are."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, at, numbers, marks = arguments
+        bits = builder.trunc(marks, I16)
+        if "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+            chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
+            kind = ir.FunctionType(words16.vector, [words16.vector, words16.vector, chosen.type])
+            instruction = builder.module.declare_intrinsic("llvm.x86.avx512.mask.compress.v16i32", fnty=kind)
+            together = builder.call(instruction, [numbers, ir.Constant(words16.vector, [0] * LANES), chosen])
+            address = builder.bitcast(_address(context, builder, array, values, at), words16.vector.as_pointer())
+            builder.store(together, address, align=4)
+            return builder.zext(builder.ctpop(builder.zext(bits, I32)), ir.IntType(64))
+        place = at
+        for j in range(LANES):
+            builder.store(builder.extract_element(numbers, I32(j)), _address(context, builder, array, values, place))
+            bit = builder.and_(builder.lshr(bits, I16(j)), I16(1))
+            place = builder.add(place, builder.zext(bit, ir.IntType(64)))
+        return builder.sub(place, at)
+
+    return types.int64(array, types.intp, words16, types.uint64), generate
+
+
+@intrinsic
+def counted(typing_context: Any, first: Any) -> Any:
+    """An int32 and the fifteen after it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.add(_splat(builder, arguments[0]), ir.Constant(words16.vector, list(range(LANES))))
+
+    return words16(types.int32), generate
+
+
+@intrinsic
+def in_order(typing_context: Any, value: Any) -> Any:
+    """Sixteen float32 as integers of the same order; -0 and 0 are equal."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(builder.fadd(arguments[0], ir.Constant(floats16.vector, [0.0] * LANES)), words16.vector)
+        negative = builder.ashr(bits, ir.Constant(words16.vector, [31] * LANES))
+        return builder.xor(bits, builder.or_(negative, ir.Constant(words16.vector, [-(2**31)] * LANES)))
+
+    return words16(floats16), generate
+
+
+@intrinsic
+def at_least(typing_context: Any, values: Any, limit: Any) -> Any:
+    """Bit j of the answer: the j-th of sixteen uint32 is not below a limit."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.icmp_unsigned(">=", arguments[0], _splat(builder, arguments[1]))
+        return builder.zext(builder.bitcast(bits, I16), ir.IntType(64))
+
+    return types.uint64(words16, types.uint32), generate
+
+
+@intrinsic
+def store(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+    """Sixteen numbers into a contiguous array, from place `at` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, array, *arguments[:2])
-        builder.store(arguments[2], builder.bitcast(address, floats16.vector.as_pointer()), align=4)
+        builder.store(arguments[2], builder.bitcast(address, value.vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, floats16), generate
+    return types.void(array, types.intp, value), generate
 
 
 def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
@@ -197,27 +273,30 @@ def times(typing_context: Any, factor: Any, other: Any) -> Any:
 
 
 @intrinsic
-def sums_of_four(typing_context: Any, value: Any) -> Any:
-    """(v0 + v1) + (v2 + v3), and of the next fours, at places 0, 4, 8 and 12."""
+def plus(typing_context: Any, value: Any, other: Any) -> Any:
+    """value + other, in each place."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def swapped(value: Any, by: int) -> Any:
-            return builder.shuffle_vector(value, value, ir.Constant(words16.vector, [i ^ by for i in range(LANES)]))
+        return builder.fadd(*arguments)
 
-        pairs = builder.fadd(arguments[0], swapped(arguments[0], 1))
-        return builder.fadd(pairs, swapped(pairs, 2))
-
-    return floats16(floats16), generate
+    return floats16(floats16, floats16), generate
 
 
 @intrinsic
-def place_of(typing_context: Any, value: Any, place: Any) -> Any:
-    """The float32 at a place."""
+def sum_of(typing_context: Any, value: Any) -> Any:
+    """The sum of sixteen float32, always in this order: the upper half is added to the lower, until one is left."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.extract_element(arguments[0], builder.trunc(arguments[1], I32))
+        total, lanes = arguments[0], LANES
+        while lanes > 1:
+            lanes //= 2
+            half = ir.VectorType(I32, lanes)
+            lower = builder.shuffle_vector(total, total, ir.Constant(half, list(range(lanes))))
+            upper = builder.shuffle_vector(total, total, ir.Constant(half, list(range(lanes, 2 * lanes))))
+            total = builder.fadd(lower, upper)
+        return builder.extract_element(total, I32(0))
 
-    return types.float32(floats16, types.intp), generate
+    return types.float32(floats16), generate
 
 
 @intrinsic
@@ -243,7 +322,7 @@ def count_from(typing_context: Any, values: Any, limit: Any) -> Any:
 
 @intrinsic
 def load_word(typing_context: Any, array: Any, at: Any) -> Any:
-    """One int32, or four bytes, of a contiguous array, wherever its axes end."""
+    """One int32, or four bytes, of an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, array, *arguments)
@@ -254,10 +333,11 @@ def load_word(typing_context: Any, array: Any, at: Any) -> Any:
 
 @intrinsic
 def load_float(typing_context: Any, array: Any, at: Any) -> Any:
-    """One float32 of a contiguous array, wherever its axes end."""
+    """One float32 of an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_address(context, builder, array, *arguments), typ=FLOAT)
+        address = builder.bitcast(_address(context, builder, array, *arguments), FLOAT.as_pointer())
+        return builder.load(address, typ=FLOAT)
 
     return types.float32(array, types.intp), generate
 

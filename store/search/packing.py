@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.lanes import LANES, bits_of, float_of, load_word
+from store.search.lanes import LANES, bits_of, fetch, float_of, load_word
 from store.search.workspace import read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "91ba8056"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "626d9a05"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Words = NDArray[np.uint32]
 
@@ -26,6 +26,7 @@ PAIR = 2 * LANES  # behaviours that are compared at a time
 TINIEST = 1e-30  # scale of a key or query of zeros; slack at least: numbers below 1e-38 are slow
 LARGEST = 1e30  # bounds above it are none
 ROUNDING = 2.0**-24
+AHEAD = 16  # items before its turn a key is asked for
 
 
 class PackedKeys(NamedTuple):
@@ -82,7 +83,7 @@ def pack_keys(table: Floats, words: Words, scale: Floats) -> Any:
     return np.sqrt(longest) * (1 + 1e-4) + 1e-4 * np.sqrt(width)  # what float32 may hide of them, and more
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def pack_queries(
     query: Floats, h: int, longest: Any, words: NDArray[np.int32], start: Rows, step: Floats, margin: Floats
 ) -> None:
@@ -93,7 +94,6 @@ def pack_queries(
         start: int32 [C], what takes the 128 away from the keys' bytes; step, margin: float32 [C].
     """
     count, _, width = query.shape
-    signed = np.zeros(words.shape[1] * 4, np.int8)
     rounding = (width + 64) * ROUNDING
     for c in range(count):
         largest, square = 0.0, 0.0
@@ -101,57 +101,70 @@ def pack_queries(
             largest = max(largest, abs(np.float64(query[c, h, d])))
             square += np.float64(query[c, h, d]) ** 2
         step[c] = max(largest / 127, TINIEST)
-        total, error = 0, 0.0
-        for d in range(width):
-            whole = np.rint(query[c, h, d] / np.float64(step[c])) if square < np.inf else 0.0
-            signed[d] = np.int8(max(min(whole, 127.0), -127.0))
-            total += signed[d]
-            error += (query[c, h, d] - np.float64(signed[d]) * step[c]) ** 2
+        total: Any = 0
+        error = 0.0
         for w in range(words.shape[1]):
-            words[c, w] = load_word(signed, 4 * w)
+            word: Any = 0
+            for d in range(4 * w, min(4 * w + 4, width)):
+                scaled = np.rint(query[c, h, d] / np.float64(step[c])) if square < np.inf else 0.0
+                whole = np.int64(max(min(scaled, 127.0), -127.0))
+                total += whole
+                error += (query[c, h, d] - np.float64(whole) * step[c]) ** 2
+                word |= (whole & 255) << 8 * (d - 4 * w)
+            words[c, w] = np.int32(word)
         start[c] = -128 * total
         whole_length, lost = np.sqrt(square), np.sqrt(error)
         summed = (whole_length + lost) * (longest[0] + longest[1])
         margin[c] = (whole_length * longest[0] + lost * longest[1]) * (1 + rounding) + rounding * summed
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def lay_out(
-    packed: Words, packed_scale: Floats, row: Rows, bias: Floats, width: int, words: Words, scale: Floats, raised: Floats
-) -> Any:
-    """The behaviours of a request side by side. Cost: reads what is packed of each behaviour, once.
+    packed: Words, packed_scale: Floats, row: Rows, start: Rows, member: Rows, bias: Floats, width: int,
+    words: Words, scale: Floats, raised: Floats, highest: Floats, own: Floats, largest_scale: Floats,
+) -> None:  # fmt: skip
+    """The different items of a request side by side. Cost: reads what is packed of each, and each behaviour's bias, once.
 
     Args:
-        packed: uint32 [N, H, W]; packed_scale: float32 [N, H]; row: int32 [L]; bias: float32 [H, L];
-        written: words: uint32 [H, L / 16, W, 16]; scale: float32 [H, L]; raised: float32 [H, L], the bias and its
-        head's slack; L in these rounded up to whole pairs, and the raised bias there minus infinity.
-
-    Returns:
-        float32 [H] each: slack, what sums in float32 may lose of the bias; the largest scale, infinite where a bias
-        is too large for bounds.
+        packed: uint32 [N, H, W]; packed_scale: float32 [N, H]; row, start, member: see `distinct`; bias: float32 [L, H];
+        written: words: uint32 [H, D / 16, W, 16]; scale: float32 [H, D]; raised: float32 [H, D], the largest bias of
+        the item's behaviours and its head's slack; D in these rounded up to whole pairs, and the raised bias there
+        minus infinity; highest: float32 [H, D], the largest bias; own: float32 [H, L], each behaviour's bias in the
+        order of `member`; largest_scale: float32 [H], infinite where a bias is too large for bounds.
     """
-    heads, length, word_count = len(bias), len(row), packed.shape[2]
-    slack, largest_scale = np.empty(heads, np.float32), np.zeros(heads, np.float32)
+    heads, count, word_count = bias.shape[1], len(row), packed.shape[2]
     for h in range(heads):
-        largest = np.float32(0)
-        for value in bias[h]:
-            if abs(value) > largest or value != value:
-                largest = abs(value) if abs(value) < LARGEST else np.float32(np.inf)
-        slack[h] = (width + 64) * ROUNDING * largest + TINIEST
+        largest, largest_scale[h] = np.float32(0), 0
+        for d in range(count):
+            top = np.float32(-np.inf)
+            for i in range(start[d], start[d + 1]):
+                value = bias[member[i], h]
+                own[h, i] = value
+                if abs(value) > largest or value != value:
+                    largest = abs(value) if abs(value) < LARGEST else np.float32(np.inf)
+                if not value <= top:
+                    top = value
+            highest[h, d] = top
+        slack = np.float32((width + 64) * ROUNDING * largest + TINIEST)  # what sums in float32 may lose of the bias
         if not largest < LARGEST:
             largest_scale[h] = np.inf
-        for i in range(length):
-            raised[h, i] = bias[h, i] + slack[h]
-        for i in range(length, scale.shape[1]):
-            scale[h, i], raised[h, i] = 0, -np.inf
+        for d in range(count):
+            raised[h, d] = highest[h, d] + slack
+        for d in range(count, scale.shape[1]):
+            scale[h, d], raised[h, d] = 0, -np.inf
             for w in range(word_count):
-                words[h, i // LANES, w, i % LANES] = 0
-    for i in range(length):
-        block, lane = i // LANES, i % LANES
+                words[h, d // LANES, w, d % LANES] = 0
+    size = heads * word_count
+    for d in range(count):
+        block, lane = d // LANES, d % LANES
+        if d + AHEAD < count:
+            later = np.int64(row[d + AHEAD]) * size
+            for w in range(0, size, LANES):
+                fetch(packed, later + w)
+            fetch(packed_scale, np.int64(row[d + AHEAD]) * heads)
         for h in range(heads):
-            scale[h, i] = packed_scale[row[i], h]
-            if scale[h, i] > largest_scale[h]:
-                largest_scale[h] = scale[h, i]
+            scale[h, d] = packed_scale[row[d], h]
+            if scale[h, d] > largest_scale[h]:
+                largest_scale[h] = scale[h, d]
             for w in range(word_count):
-                words[h, block, w, lane] = packed[row[i], h, w]
-    return slack, largest_scale
+                words[h, block, w, lane] = packed[row[d], h, w]

@@ -52,7 +52,7 @@ class ProjectionSearch(Search):
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
         if not len(behaviours):
             return nothing(len(candidates.row))
-        bias = np.ascontiguousarray(self.bias(behaviours, cross).T, np.float32)  # [H, L]
+        bias = np.ascontiguousarray(self.bias(behaviours, cross), np.float32)  # [L, H]
         query = self.query_projection[candidates.row]  # [C, H, d_k]
         k = min(self.k, len(behaviours))
         index = union_of_heads(query, self.key_projection, self.packed_keys, behaviours.row, bias, k)

@@ -1,12 +1,13 @@
-"""Exact search by relevance: whole numbers rule most behaviours out, real ones decide among the rest.
+"""Exact search by relevance: whole numbers rule most items out, real ones decide among the rest.
 
-1. `guess_limits`: from a sample, a limit that a few more than the wanted behaviours are expected to reach.
-2. `reach`: the behaviours whose upper bound, by bytes, reaches the limit.
-3. `score`: the relevance of the promising ones among them, from the tables, in one fixed order of summation.
-4. If as many as wanted are at the limit or above it, none of the others can be among them, ties included.
+0. `distinct`: behaviours of one item share their dot product, and differ in their own biases only.
+1. `guess_limits`: from a sample, a limit that a few more than the wanted items are expected to reach.
+2. `reach`: the items whose upper bound, by bytes and their largest bias, reaches the limit.
+3. `score`: the relevance of those items' behaviours, from the tables, in one fixed order of summation.
+4. If as many behaviours as wanted are at the limit or above it, none of the others can be among them, ties included.
    Otherwise the limit is lowered and the candidate searched once more, alone.
 
-Answers depend on none of the limits, samples and bytes; time does. It is longest where most behaviours are alike
+Answers depend on none of the limits, samples and bytes; time does. It is longest where most items are alike
 to a candidate: then all of them are scored.
 """
 
@@ -16,187 +17,73 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.bounds import TILE, from_ordered, guess_limits, kth, ordered, reach
-from store.search.lanes import LANES, fetch, load_float, load_floats, lowest_bit, place_of, sums_of_four, times
+from store.search.bounds import TILE, guess_limits, kth, ordered, reach
+from store.search.distinct import distinct
+from store.search.lanes import LANES, count_from, load_words
 from store.search.packing import LARGEST, PAIR, PackedKeys, Words, lay_out, pack_queries
+from store.search.ranking import Marks, ascending, leave_best, rank, take_in_turn
+from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "f1cbd70e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "41c0cd8e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
+FIRST = 32  # candidates that show how many items the others will need
 PLACES = 2048  # of a list, and two more for each of k
-SAMPLE = 16  # one of so many pairs of blocks is in the sample of a long life
-SAMPLED = 1024  # behaviours in a sample at least
-AHEAD = 8  # behaviours before its turn a key is asked for
-ATTEMPTS = 12  # to find a lower limit, before there is none
-
-
-@njit(cache=True, nogil=True)
-def relevance_of(query: Floats, table: Floats, q: int, t: int, width: int, bias: np.float32) -> np.float32:
-    """Bias and dot product of what stands from `q` and from `t` on, four products at a time, always in this order."""
-    value, d = bias, 0
-    while d + LANES <= width:
-        sums = sums_of_four(times(load_floats(query, q + d), load_floats(table, t + d)))
-        value += place_of(sums, 0)
-        value += place_of(sums, 4)
-        value += place_of(sums, 8)
-        value += place_of(sums, 12)
-        d += LANES
-    while d + 4 <= width:
-        p0, p1 = load_float(query, q + d) * load_float(table, t + d), load_float(query, q + d + 1) * load_float(table, t + d + 1)
-        p2, p3 = (
-            load_float(query, q + d + 2) * load_float(table, t + d + 2),
-            load_float(query, q + d + 3) * load_float(table, t + d + 3),
-        )
-        value += (p0 + p1) + (p2 + p3)
-        d += 4
-    while d < width:
-        value += load_float(query, q + d) * load_float(table, t + d)
-        d += 1
-    return value
-
-
-@njit(cache=True, nogil=True)
-def score(query: Floats, table: Floats, row: Rows, bias: Floats, c: int, h: int, index: Rows, count: int, value: Words) -> None:
-    """The relevance of the `count` behaviours in `index`, in `value`, as `ordered` has it."""
-    _, heads, width = query.shape
-    for i in range(count):
-        if i + AHEAD < count:
-            later = (np.int64(row[index[i + AHEAD]]) * heads + h) * width
-            for d in range(0, width, LANES):
-                fetch(table, later + d)
-        at = (np.int64(row[index[i]]) * heads + h) * width
-        value[i] = ordered(relevance_of(query, table, (c * heads + h) * width, at, width, bias[h, index[i]]))
-
-
-@njit(cache=True, nogil=True)
-def promising(index: Rows, upper: Floats, scale: Floats, margin: Any, slack: Any, k: int, count: int, scratch: Words) -> Any:
-    """Drop from a list what has k others surely above it; how many are left, and a relevance that k of them reach.
-
-    A relevance is at least its upper bound less twice margin and slack; k behaviours reach the k-th largest of these.
-    """
-    if count < k:
-        return count, np.uint32(0)
-    for i in range(count):
-        scratch[i] = ordered(upper[i] - np.float32(2) * (margin * scale[index[i]] + slack))
-    reached = kth(scratch, k, count, 32)
-    kept = 0
-    for i in range(count):
-        index[kept] = index[i]
-        kept += int(ordered(upper[i]) >= reached)
-    return kept, reached
-
-
-@njit(cache=True, nogil=True)
-def best_of(index: Rows, value: Words, count: int, k: int, scratch: Words) -> None:
-    """Leave the k of largest value, k in 1..count, in `index` and `value`; of equal values the newest."""
-    for i in range(count):
-        scratch[i] = value[i]
-    last = kth(scratch, k, count, 32)
-    ties = k
-    for i in range(count):
-        ties -= int(value[i] > last)
-    older = -ties  # of those at the k-th value, so many are too old
-    for i in range(count):
-        older += int(value[i] == last)
-    kept = 0
-    for i in range(count):
-        tied = value[i] == last
-        index[kept], value[kept] = index[i], value[i]
-        kept += int(value[i] > last or (tied and older <= 0))
-        older -= int(tied)
-
-
-@njit(cache=True, nogil=True)
-def settle(index: Rows, value: Words, count: int, least: Any, k: int, ranked: bool, scratch: Words, out: Rows) -> int:
-    """The k best of those not below `least`, in `out`, best first if `ranked`, else ascending; how many there are."""
-    kept = 0
-    for i in range(count):
-        index[kept], value[kept] = index[i], value[i]
-        kept += int(value[i] >= least)
-    if kept > k:
-        best_of(index, value, kept, k, scratch)
-        kept = k
-    for i in range(kept):
-        better = np.int32(i)
-        if ranked:
-            better = np.int32(0)
-            for j in range(i):
-                better += np.int32(value[j] > value[i])
-            for j in range(i + 1, kept):
-                better += np.int32(value[j] >= value[i])
-        out[better] = index[i]
-    return kept
-
-
-@njit(cache=True, nogil=True)
-def take_in_turn(ranking: Rows, ranked: Any, k: int, taken: Any, out: Rows) -> Any:
-    """Round robin over the heads' lists until k different behaviours are together, ascending in `out`.
-
-    Returns:
-        the head whose list was too short, or -1; how many places of the lists were looked at.
-    """
-    count, depth, short = 0, 0, -1
-    while count < k and short < 0:
-        for h in range(len(ranked)):
-            if count < k and short < 0:
-                if depth < ranked[h]:
-                    i = ranking[h, depth]
-                    bit = np.uint64(1) << np.uint64(i & 63)
-                    count += int((taken[i >> 6] & bit) == 0)
-                    taken[i >> 6] |= bit
-                else:
-                    short = h
-        depth += 1
-    at = 0
-    for w in range(len(taken)):
-        left = taken[w]
-        taken[w] = 0
-        while left:
-            out[at] = w * 64 + lowest_bit(left)
-            at += 1
-            left &= left - np.uint64(1)
-    return short, depth
+SAMPLE = 8  # one of so many pairs of blocks is in the sample of a long life
+SAMPLED = 1024  # items in a sample at least
+TOGETHER = 16  # items for each candidate: the keys of no more are copied, to stand together in memory
 
 
 class Room(NamedTuple):
-    """What a search writes to; L is rounded up to whole pairs, C to whole tiles and a tile more for lone searches."""
+    """What a search writes to; D is rounded up to whole pairs, C to whole tiles and a tile more for lone searches."""
 
-    words: Words  # uint32 [H, L / 16, W, 16]
-    scale: Floats  # float32 [H, L]
-    raised: Floats  # float32 [H, L]
+    words: Words  # uint32 [H, D / 16, W, 16]
+    scale: Floats  # float32 [H, D]
+    raised: Floats  # float32 [H, D]
+    highest: Floats  # float32 [H, D]
+    own: Floats  # float32 [H, L + 16]
+    largest: Floats  # float32 [H]
     query: NDArray[np.int32]  # int32 [H, C, W]
     start: Rows  # int32 [H, C]
     step: Floats  # float32 [H, C], as the next two
     margin: Floats
     limit: Floats
+    sample: Floats  # float32 [4 x D]
     found: Rows  # int32 [H, C]
     reached: Rows  # int32 [H, C, places]
-    upper: Floats  # float32 [H, C, places]
-    lone_index: Rows  # int32 [1, L]
-    lone_upper: Floats  # float32 [1, L]
-    value: Words  # uint32 [L + 16], as the next
+    lone: Rows  # int32 [1, D]
+    product: Floats  # float32 [D]
+    best: Words  # uint32 [H, D]
+    kept: NDArray[np.int64]  # int64 [H]
+    behaviour: Rows  # int32 [L + 32]
+    value: Words  # uint32 [L + 32], as the next
     scratch: Words
     ranking: Rows  # int32 [H, k]
+    level: Words  # uint32 [H, k]
     ranked: NDArray[np.int64]  # int64 [H]
-    taken: NDArray[np.uint64]  # uint64 [L / 64], zeros
+    marks: Marks  # uint64 [L / 64, and a 64th of that], zeros
 
 
 WORKSPACE = Workspace()
 
 
-def room_for(candidates: int, heads: int, word_count: int, length: int, k: int) -> Room:
-    """Room in this thread's memory, for some of the candidates at a time. Cost: bytes, about 4 (W + 6) a behaviour and head."""
-    blocks = -(-length // PAIR) * 2
-    chunk = min(max(LISTS // heads // TILE, 1), -(-candidates // TILE)) * TILE + TILE
-    places = min(length, PLACES + 2 * k)
-    padded, rows = (heads, blocks * LANES), (heads, chunk)
+def room_for(candidates: int, heads: int, word_count: int, items: int, length: int, k: int) -> Room:
+    """Room in this thread's memory, for some of the candidates at a time. Cost: bytes, about 4 (W + 6) an item and head."""
+    blocks = -(-items // PAIR) * 2
+    chunk = min(max(LISTS // heads // TILE, FIRST // TILE), -(-candidates // TILE)) * TILE + TILE
+    places = min(items, PLACES + 2 * k) + PAIR
+    padded, rows, beyond = (heads, blocks * LANES), (heads, chunk), (length + PAIR,)
     return Room(*WORKSPACE.arrays(
-        ("u4", (heads, blocks, word_count, LANES)), ("f4", padded), ("f4", padded), ("i4", (*rows, word_count)), ("i4", rows),
-        ("f4", rows), ("f4", rows), ("f4", rows), ("i4", rows), ("i4", (*rows, places)), ("f4", (*rows, places)),
-        ("i4", (1, length)), ("f4", (1, length)), ("u4", (length + LANES,)), ("u4", (length + LANES,)),
-        ("i4", (heads, k)), ("i8", (heads,)), ("u8", (length // 64 + 1,)),
+        ("u4", (heads, blocks, word_count, LANES)), ("f4", padded), ("f4", padded), ("f4", (heads, items)),
+        ("f4", (heads, length + LANES)), ("f4", (heads,)),
+        ("i4", (*rows, word_count)), ("i4", rows), ("f4", rows), ("f4", rows), ("f4", rows),
+        ("f4", (TILE * blocks * LANES,)), ("i4", rows),
+        ("i4", (*rows, places)), ("i4", (1, items + PAIR)), ("f4", (items + 1,)),
+        ("u4", (heads, items + LANES)), ("i8", (heads,)),
+        ("i4", beyond), ("u4", beyond), ("u4", beyond), ("i4", (heads, k)), ("u4", (heads, k)), ("i8", (heads,)),
+        ("u8", (length // 64 + length // 4096 + 2,)),
     ))  # fmt: skip
 
 
@@ -205,110 +92,150 @@ def union_of_heads(query: Floats, table: Floats, packed: PackedKeys, row: Rows, 
 
     Args:
         query: float32 [C, H, d_k]; table: float32 [N, H, d_k]; packed: the table's; row: int32 [L], L >= 1;
-        bias: float32 [H, L]; k: 1..L.
+        bias: float32 [L, H]; k: 1..L.
     """
     out = np.empty((len(query), k), np.int32)
     if k == len(row):
         out[:] = np.arange(k)
         return out
-    room = room_for(len(query), query.shape[1], packed.words.shape[2], len(row), k)
-    search_heads(query, read_only(table), *packed, read_only(row), bias, k, room, out)
+    items, keys = distinct(row), read_only(table)
+    room = room_for(len(query), query.shape[1], packed.words.shape[2], len(items.row), len(row), k)
+    at = items.row  # of an item's key
+    if len(at) <= TOGETHER * len(query):
+        keys, at = read_only(keys[at]), np.arange(len(at), dtype=np.int32)
+    search_heads(query, keys, at, *packed, *items, read_only(bias), k, room, out)
     return out
 
 
-@njit(cache=True, nogil=True)
-def reach_of_head(room: Room, h: int, begin: int, end: int, length: int, index: Rows, upper: Floats) -> None:
+@njit(cache=True, nogil=True, _nrt=False)
+def reach_of_head(room: Room, h: int, begin: int, end: int, count: int, index: Rows) -> None:
     """`reach` for the candidates `begin` to `end`."""
     reach(
         room.words[h], room.scale[h], room.raised[h], room.query[h, begin:end], room.start[h, begin:end], room.step[h, begin:end],
-        room.margin[h, begin:end], room.limit[h, begin:end], length, index, upper, room.found[h, begin:end],
+        room.margin[h, begin:end], room.limit[h, begin:end], count, index, room.found[h, begin:end],
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
-def search_alone(
-    query: Floats, table: Floats, row: Rows, bias: Floats, c: int, h: int, slack: Any, largest: Any, k: int, room: Room,
+@njit(cache=True, nogil=True, _nrt=False)
+def settle(
+    query: Floats, keys: Floats, at: Rows, start: Rows, member: Rows, c: int, h: int, reached: Rows, found: int, limit: Any,
+    k: int, room: Room,
 ) -> None:  # fmt: skip
-    """The k best of one head for one candidate, best first, in `room.ranking[h]`: with lower limits, until there are k."""
-    length, lone = len(row), room.query.shape[1] - TILE
+    """Of the items reached, the behaviours at the limit or above it, k at most: best first in `room.ranking[h]`, or,
+    for one head, in no order in `room.behaviour`; how many, in `room.ranked[h]`."""
+    heads, index, value = query.shape[1], room.behaviour, room.value
+    least = ordered(limit) if limit > -np.inf else np.uint32(0)
+    room.kept[h] = score(query, keys, at, room.highest[h], c, h, least, reached, found, room.product, room.best[h])
+    if heads == 1 and room.kept[0] > k:  # so many items have a behaviour each that is not below this
+        least = kth(room.best[0], k, room.kept[0], 32)
+        room.kept[0] = leave_from(least, reached, room.product, room.best[0], room.kept[0])
+    kept = spread(reached, room.product, room.kept[h], start, member, room.own[h], least, index, value)
+    if heads == 1 and kept >= k:
+        room.level[h, 0] = leave_best(index, value, kept, k, room.scratch)
+    elif kept > k:
+        leave_best(index, value, kept, k, room.scratch)
+    room.ranked[h] = min(kept, k)
+    if heads > 1:
+        rank(index, value, min(kept, k), room.ranking[h], room.level[h])
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def search_alone(
+    query: Floats, keys: Floats, at: Rows, start: Rows, member: Rows, c: int, h: int, largest: Any, k: int, room: Room,
+) -> None:  # fmt: skip
+    """`settle` for one candidate and head with a lower limit, and if there are not k then, with none."""
+    lone = room.query.shape[1] - TILE
     for w in range(room.query.shape[2]):
         room.query[h, lone, w] = room.query[h, c, w]
     room.start[h, lone], room.step[h, lone], room.margin[h, lone] = room.start[h, c], room.step[h, c], room.margin[h, c]
-    lower, drop = room.limit[h, c], np.float32(8) * room.margin[h, c] * largest
-    if room.found[h, c] <= room.reached.shape[2]:  # the list was whole, and too short
-        lower -= drop
-    index, upper = room.lone_index, room.lone_upper
-    for attempt in range(ATTEMPTS + 1):
-        room.limit[h, lone] = lower if attempt < ATTEMPTS else -np.inf
-        reach_of_head(room, h, lone, lone + TILE, length, index, upper)
-        n, least = room.found[h, lone], np.uint32(0)
-        if room.limit[h, lone] > -np.inf:
-            n, least = promising(index[0], upper[0], room.scale[h], room.margin[h, c], slack, k, n, room.scratch)
-            if n < k or least < ordered(room.limit[h, lone]):
-                lower -= drop
-                drop *= np.float32(2)
-                if n >= k:
-                    lower = min(lower, from_ordered(least))
-                continue
-        score(query, table, row, bias, c, h, index[0], n, room.value)
-        room.ranked[h] = settle(index[0], room.value, n, least, k, True, room.scratch, room.ranking[h])
-        return
+    lower = room.limit[h, c]
+    if room.found[h, c] <= room.reached.shape[2] - PAIR:  # the list was whole, and too short
+        lower -= np.float32(8) * room.margin[h, c] * largest
+    for limit in (lower, np.float32(-np.inf)):
+        room.limit[h, lone] = limit
+        reach_of_head(room, h, lone, lone + TILE, len(at), room.lone)
+        settle(query, keys, at, start, member, c, h, room.lone[0], room.found[h, lone], limit, k, room)
+        if room.ranked[h] == k:
+            return
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
+def needed(best: Words, count: int, level: np.uint32) -> int:
+    """How many of `count` items have a behaviour at `level` or above it."""
+    end, above = (count + LANES - 1) // LANES * LANES, 0
+    for i in range(count, end):
+        best[i] = 0
+    for i in range(0, end, LANES):
+        above += count_from(load_words(best, i), level)
+    return min(above, count)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def search_heads(
-    query: Floats, table: Floats, packed: Words, packed_scale: Floats, longest: Any, row: Rows, bias: Floats, k: int,
-    room: Room, out: Rows,
+    query: Floats, keys: Floats, at: Rows, packed: Words, packed_scale: Floats, longest: Any, row: Rows, start: Rows,
+    member: Rows, bias: Floats, k: int, room: Room, out: Rows,
 ) -> None:  # fmt: skip
     """`union_of_heads`, with room to write to."""
     count, heads, width = query.shape
-    length, chunk, places = len(row), room.query.shape[1] - TILE, room.reached.shape[2]
-    slack, largest = lay_out(packed, packed_scale, row, bias, width, room.words, room.scale, room.raised)
-    for w in range(len(room.taken)):
-        room.taken[w] = 0
+    items, length, places = len(row), len(member) - LANES, room.reached.shape[2] - PAIR
+    lay_out(
+        packed, packed_scale, row, start, member, bias, width, room.words, room.scale, room.raised, room.highest, room.own,
+        room.largest,
+    )  # fmt: skip
+    largest = room.largest
+    for w in range(len(room.marks)):
+        room.marks[w] = 0
     every = SAMPLE
-    while every > 1 and length < SAMPLED * every:
+    while every > 1 and items < SAMPLED * every:
         every //= 2
     sampled = (room.words.shape[1] // 2 + every - 1) // every * PAIR
-    wanted = k if heads == 1 else min(k, 2 * k // heads + 2)  # of each list; more where that was not enough
-    for begin in range(0, count, chunk):
+    wanted = float(min(k if heads == 1 else 2 * k // heads + 2, k))  # items of each list; more where that was not enough
+    begin, chunk = 0, min(FIRST, room.query.shape[1] - TILE)
+    while begin < count:
         members = min(chunk, count - begin)
         part = query[begin : begin + members]
-        expected = wanted * min(sampled / length, 1.0)
-        place = int(1.05 * expected + 2.5 * np.sqrt(expected * max(1 - sampled / length, 0.0)) + 2)
+        expected = wanted * min(sampled / items, 1.0)
+        place = int(1.05 * expected + 2.2 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
         for h in range(heads):
             pack_queries(part, h, longest[h], room.query[h], room.start[h], room.step[h], room.margin[h])
-            if place < min(sampled, length):
+            if place < min(sampled, items):
                 guess_limits(
                     room.words[h], room.scale[h], room.raised[h], room.query[h], room.start[h], room.step[h], every, place,
-                    room.limit[h, :chunk],
+                    room.limit[h, :chunk], room.sample, room.scratch,
                 )  # fmt: skip
-            for c in range(chunk + TILE):
+            for c in range(room.query.shape[1]):
                 if c >= members:  # nobody, whom nothing reaches
                     room.start[h, c], room.step[h, c], room.margin[h, c], room.limit[h, c] = 0, 0, 0, np.inf
-                elif place >= min(sampled, length) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
+                elif place >= min(sampled, items) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
                     room.limit[h, c], room.margin[h, c] = -np.inf, 0
-            reach_of_head(room, h, 0, chunk, length, room.reached[h], room.upper[h])
-        depths = 0
+            reach_of_head(room, h, 0, chunk, items, room.reached[h])
+        total, square = 0.0, 0.0
         for c in range(members):
             for h in range(heads):
-                n, low, least = room.found[h, c], room.limit[h, c], np.uint32(0)
-                index, margin = room.reached[h, c], room.margin[h, c]
                 room.ranked[h] = 0
-                if n <= places:
-                    if low > -np.inf:
-                        n, least = promising(index, room.upper[h, c], room.scale[h], margin, slack[h], wanted, n, room.scratch)
-                        least = max(least, ordered(low))
-                    score(part, table, row, bias, c, h, index, n, room.value)
-                    room.ranked[h] = settle(index, room.value, n, least, k, heads > 1, room.scratch, room.ranking[h])
-            if heads == 1 and room.ranked[0] == k:
-                for i in range(k):
-                    out[begin + c, i] = room.ranking[0, i]
-                continue
-            short, depth = take_in_turn(room.ranking, room.ranked, k, room.taken, out[begin + c])
-            while short >= 0:
-                search_alone(part, table, row, bias, c, short, slack[short], largest[short], k, room)
-                short, depth = take_in_turn(room.ranking, room.ranked, k, room.taken, out[begin + c])
-            depths += depth
-        if heads > 1:
-            wanted = min(k, depths * 9 // (8 * members) + 2)  # some more than the last candidates needed
+                if room.found[h, c] <= places:
+                    settle(
+                        part, keys, at, start, member, c, h, room.reached[h, c], room.found[h, c], room.limit[h, c], k, room
+                    )  # fmt: skip
+            depth = 1
+            if heads == 1:
+                if room.ranked[0] < k:
+                    search_alone(part, keys, at, start, member, c, 0, largest[0], k, room)
+                if items < length:
+                    ascending(room.behaviour, k, room.marks, length, out[begin + c])
+                else:  # in time order already
+                    for i in range(k):
+                        out[begin + c, i] = room.behaviour[i]
+            else:
+                short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
+                while short >= 0:
+                    search_alone(part, keys, at, start, member, c, short, largest[short], k, room)
+                    short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
+            for h in range(heads):
+                these = needed(room.best[h], room.kept[h], room.level[h, min(depth, room.ranked[h]) - 1])
+                total += these
+                square += these * these
+        begin += members
+        chunk = room.query.shape[1] - TILE
+        mean = total / (members * heads)
+        wanted = min(mean + 1.5 * np.sqrt(max(square / (members * heads) - mean * mean, 0.0)) + 2, float(k))

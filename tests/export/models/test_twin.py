@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from store.graph_inputs import cross_with_gap
@@ -53,6 +54,29 @@ def test_the_heads_take_turns_until_k_different_behaviours_are_together():
             if len(union) < 10 and ranked[head, rank] not in union:
                 union.append(int(ranked[head, rank]))
     assert retrieved.index[0].tolist() == sorted(union)
+
+
+@pytest.mark.parametrize("name", ["twin", "twin_v2"])
+def test_the_merged_search_has_one_relevance_the_mean_of_the_heads(name):
+    small, merged, life = Small.of(name, k=10), Small.of(name, k=10, merged_search=True), many(200)
+    merged.model.load_state_dict(small.model.state_dict())
+    merged.vectors = small.vectors
+    tables = merged.model.tables(merged.vectors)
+    assert [tables[table].shape[1:] for table in ("key_projection", "query_projection")] == [
+        (1, merged.model.config.heads * merged.model.config.head_dim)
+    ] * 2
+    mean = relevance_by_hand(small, 13, life).mean(axis=0)
+    bias = bias_of(tables["cross_bias"], cross_with_gap(life, AT))
+    assert np.allclose(tables["key_projection"][life.row, 0] @ tables["query_projection"][13, 0] + bias[:, 0], mean, atol=1e-5)
+    if name == "twin":
+        assert merged.search([13], life)[0].index[0].tolist() == sorted(np.argsort(-mean, kind="stable")[:10])
+
+
+def test_the_attention_is_the_same_however_the_heads_search():
+    small, merged, life = Small.of("twin", k=60), Small.of("twin", k=60, merged_search=True), many(60)
+    merged.model.load_state_dict(small.model.state_dict())
+    merged.vectors = small.vectors
+    assert np.array_equal(merged.logits([5, 9], life), small.logits([5, 9], life))
 
 
 def test_the_cross_projection_is_block_diagonal():

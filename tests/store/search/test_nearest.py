@@ -14,9 +14,8 @@ def bits_set(word):
 
 
 def nearest(target, signatures, k):
-    out = np.full(k, -1, np.int32)
-    kernels.nearest(np.uint64(target), np.array(signatures, np.uint64), k, np.empty(len(signatures), np.uint8), out)
-    return out.tolist()
+    """Each behaviour of an item of its own."""
+    return all_nearest([target], signatures, k)[0]
 
 
 def slow_nearest(target, signatures, k):
@@ -62,8 +61,12 @@ def test_nearest_is_the_head_of_a_sorted_list(data):
     assert nearest(target, signatures, k) == slow_nearest(target, signatures, k)
 
 
-def all_nearest(targets, signatures, k):
-    return kernels.nearest_of_all(np.array(targets, np.uint64), np.array(signatures, np.uint64), k).tolist()
+def all_nearest(targets, signatures, k, row=None):
+    """Behaviours of items `row`; item i has the i-th signature."""
+    rows = np.arange(len(signatures)) if row is None else np.asarray(row)
+    return kernels.nearest_of_all(
+        np.array(targets, np.uint64), np.array(signatures, np.uint64), rows.astype(np.int32), k
+    ).tolist()
 
 
 def drawn(seed, count, bits=64):
@@ -78,6 +81,18 @@ def test_a_sample_changes_no_answer(length, bits):
     signatures, targets = drawn(length, length, bits), drawn(1, 6, bits)
     for k in (1, 100):
         assert all_nearest(targets, signatures, k) == [slow_nearest(target, signatures, k) for target in targets]
+
+
+@pytest.mark.parametrize("items", [1, 40, 900, 1500, 4000])
+@pytest.mark.parametrize("bits", [64, 12, 3])
+def test_behaviours_of_repeated_items_are_searched_one_by_one(items, bits):
+    """A few items hold most of a life, so ties run through it; with more items than are worth a sample, and with fewer."""
+    numbers = np.random.default_rng(items)
+    row = np.minimum(numbers.integers(0, items, 9000), numbers.integers(0, items, 9000))
+    signatures, targets = drawn(items, items, bits), drawn(2, 40, bits)
+    life = [signatures[i] for i in row]
+    for k in (1, 100, 1024):
+        assert all_nearest(targets, signatures, k, row) == [slow_nearest(target, life, k) for target in targets]
 
 
 @pytest.mark.parametrize("k", [1, 64, 1024])

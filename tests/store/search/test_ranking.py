@@ -1,4 +1,4 @@
-"""Which of the scored behaviours are kept, and in which order: `settle`, against a sorted list."""
+"""Which of the scored behaviours are kept, and in which order: `leave_best` and `rank`, against a sorted list."""
 
 import numpy as np
 import pytest
@@ -6,24 +6,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.search.bounds import ordered
-from store.search.relevance import settle
+from store.search.ranking import ascending, leave_best, rank
 
 RELEVANCE = st.floats(-1e6, 1e6, width=32).map(lambda value: round(value, 3) + 0.0)  # + 0.0: no -0.0, it has its own test
 TIED = st.sampled_from([-2.0, -1.0, 0.0, 1.0])
 
 
-def settled(relevance, k, best_first):
-    count = len(relevance)
-    values = np.array([ordered(np.float32(value)) for value in relevance], np.uint32)
-    out, scratch = np.full(k, -1, np.int32), np.empty(count + 16, np.uint32)
-    assert settle(np.arange(count, dtype=np.int32), values, count, np.uint32(0), k, best_first, scratch, out) == min(k, count)
-    return out.tolist()
-
-
 def ranked(relevance, k):
-    best = settled(relevance, k, True)
-    assert settled(relevance, k, False) == sorted(best)
-    return best
+    """Of behaviours that come in any order."""
+    count = len(relevance)
+    index, value = np.zeros(count + 16, np.int32), np.zeros(count + 16, np.uint32)
+    index[:count] = np.random.default_rng(count).permutation(count)
+    value[:count] = [ordered(np.float32(relevance[i])) for i in index[:count]]
+    least = leave_best(index, value, count, k, np.empty(count + 16, np.uint32))
+    assert (value[:k] >= least).all()
+    best, level = np.empty(k, np.int32), np.empty(k, np.uint32)
+    rank(index, value, k, best, level)
+    assert level.tolist() == [ordered(np.float32(relevance[i])) for i in best]
+    return best.tolist()
 
 
 def slow_ranked(relevance, k):
@@ -92,8 +92,10 @@ def test_ranked_is_the_head_of_a_sorted_list(data):
     assert ranked(relevance, k) == slow_ranked(relevance, k)
 
 
-def test_those_below_the_least_are_left_out():
-    values = np.array([ordered(np.float32(value)) for value in (3, 1, 2, 5)], np.uint32)
-    out = np.full(3, -1, np.int32)
-    kept = settle(np.arange(4, dtype=np.int32), values, 4, ordered(np.float32(2.5)), 3, True, np.empty(20, np.uint32), out)
-    assert (kept, out.tolist()) == (2, [3, 0, -1])
+@given(st.sets(st.integers(0, 20_000), min_size=1, max_size=60))
+def test_places_come_in_time_order_and_leave_no_mark(places):
+    marks, given = np.zeros(20_001 // 64 + 20_001 // 4096 + 2, np.uint64), np.array(list(places), np.int32)
+    out = np.full(len(places), -1, np.int32)
+    ascending(given, len(given), marks, 20_001, out)
+    assert out.tolist() == sorted(places)
+    assert not marks.any()
