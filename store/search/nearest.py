@@ -97,17 +97,15 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
     while taken + counts[last] < k:
         taken += counts[last]
         last += 1
-    near = 0
     if len(start) == length + 1:  # each behaviour is an item, in time order
         ties, at = k - taken, k
         for i in range(count - 1, -1, -1):  # newest first, so that ties go to the newer
-            near += int(distance[i] <= last)
             if distance[i] < last or (distance[i] == last and ties > 0):
                 ties -= int(distance[i] == last)
                 at -= 1
                 out[at] = items[i]
-        return near
-    nearer, ties = 0, 0
+        return int(taken + counts[last])
+    nearer, ties, near = 0, 0, 0
     for i in range(count):
         item, apart = np.int64(load_word(items, i)), np.int64(distance[i])
         first, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
@@ -149,9 +147,9 @@ def guess_distance(
         best[i] = 64
     at = 0
     for block in range(0, len(signature) // BLOCK * BLOCK, SAMPLE * BLOCK):
+        nearest_yet, words = best[at : at + BLOCK], signature[block : block + BLOCK]
         for i in range(BLOCK):
-            distance = popcount(target ^ signature[block + i])
-            best[at + i] = min(best[at + i], distance)
+            nearest_yet[i] = min(nearest_yet[i], popcount(target ^ words[i]))
         at = at + BLOCK if at + BLOCK < len(best) else 0
     for d in range(65):
         counts[d] = 0
