@@ -20,7 +20,7 @@ from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "185be8ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "93856413"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 
@@ -220,10 +220,10 @@ def search_items(
         mark_within(targets, signature, begin, end, room)
         total, square = 0.0, 0.0
         for c in range(begin, end):
-            n = min(room.found[c], places)
+            n = room.found[c] if room.found[c] <= places - BLOCK else 0  # a list that was cut off is none
             for i in range(n):
                 room.distance[i] = np.uint8(popcount(targets[c] ^ signature[room.within[c, i]]))
-            if n <= places - BLOCK and count_behaviours(room.within[c], n, start, room) >= k:
+            if count_behaviours(room.within[c], n, start, room) >= k:
                 near = pick(room.within[c], n, start, member, length, k, room, out[c])
             else:
                 near = nearest(targets[c], signature, start, member, length, k, room, out[c])
