@@ -45,7 +45,8 @@ def distinct(row: Rows, pays: float = 0.9) -> Distinct:
     if count > pays * length:
         start[:] = np.arange(length + 1, dtype=np.int32)
         member[:length] = start[:-1]
-        return Distinct(row, start, member)
+        kept[:] = row  # not the caller's array: kernels are compiled for each kind they meet
+        return Distinct(kept, start, member)
     return Distinct(kept[:count], start[: count + 1], member)
 
 

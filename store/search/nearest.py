@@ -20,7 +20,7 @@ from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "185be8ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "93856413"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 
@@ -97,17 +97,15 @@ def pick(items: Rows, count: int, start: Rows, member: Rows, length: int, k: int
     while taken + counts[last] < k:
         taken += counts[last]
         last += 1
-    near = 0
     if len(start) == length + 1:  # each behaviour is an item, in time order
         ties, at = k - taken, k
         for i in range(count - 1, -1, -1):  # newest first, so that ties go to the newer
-            near += int(distance[i] <= last)
             if distance[i] < last or (distance[i] == last and ties > 0):
                 ties -= int(distance[i] == last)
                 at -= 1
                 out[at] = items[i]
-        return near
-    nearer, ties = 0, 0
+        return int(taken + counts[last])
+    nearer, ties, near = 0, 0, 0
     for i in range(count):
         item, apart = np.int64(load_word(items, i)), np.int64(distance[i])
         first, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
@@ -149,9 +147,9 @@ def guess_distance(
         best[i] = 64
     at = 0
     for block in range(0, len(signature) // BLOCK * BLOCK, SAMPLE * BLOCK):
+        nearest_yet, words = best[at : at + BLOCK], signature[block : block + BLOCK]
         for i in range(BLOCK):
-            distance = popcount(target ^ signature[block + i])
-            best[at + i] = min(best[at + i], distance)
+            nearest_yet[i] = min(nearest_yet[i], popcount(target ^ words[i]))
         at = at + BLOCK if at + BLOCK < len(best) else 0
     for d in range(65):
         counts[d] = 0
@@ -222,10 +220,10 @@ def search_items(
         mark_within(targets, signature, begin, end, room)
         total, square = 0.0, 0.0
         for c in range(begin, end):
-            n = min(room.found[c], places)
+            n = room.found[c] if room.found[c] <= places - BLOCK else 0  # a list that was cut off is none
             for i in range(n):
                 room.distance[i] = np.uint8(popcount(targets[c] ^ signature[room.within[c, i]]))
-            if n <= places - BLOCK and count_behaviours(room.within[c], n, start, room) >= k:
+            if count_behaviours(room.within[c], n, start, room) >= k:
                 near = pick(room.within[c], n, start, member, length, k, room, out[c])
             else:
                 near = nearest(targets[c], signature, start, member, length, k, room, out[c])

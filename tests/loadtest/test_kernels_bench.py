@@ -9,14 +9,14 @@ def test_every_search_is_measured_beside_its_library(tmp_path, monkeypatch):
     small = {"CANDIDATES": 5, "K": 7, "REPEATS": 2}
     for name, value in small.items():
         monkeypatch.setattr(kernels_bench, name, value)
-    work = {name: (*parts[:-1], (200,)) for name, parts in kernels_bench.WORK.items()}
+    work = {name: (*parts[:-1], (600,)) for name, parts in kernels_bench.WORK.items()}
     monkeypatch.setattr(kernels_bench, "WORK", work)
     page = kernels_bench.bench_kernels(tmp_path).read_text()
     content = json.loads((tmp_path / "kernels.json").read_text())
-    names = [f"{name}, 200" for name in work]
+    names = [f"{name}, 600" for name in work]
     assert [row["work"] for row in content["rows"]] == [name for name in names for _ in (0, 1)]
     assert all(
-        repeated["items"] < 200 == other["items"]
+        repeated["items"] < 600 == other["items"]
         for repeated, other in zip(content["rows"][::2], content["rows"][1::2], strict=True)
     )
     assert all(row["ours_ms"] > 0 for row in content["rows"])
