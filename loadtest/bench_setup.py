@@ -27,6 +27,7 @@ from export.models import build
 from export.run import Run, data_shape, write_json
 from loadtest.bench_world import CROSS, DATA, SEED, BenchWorld
 from service.bundles import Bundles
+from service.loading import Loading
 from service.keeper import ModelStates
 from service.metrics import Metrics
 from store.append import Appender, Arrived
@@ -111,7 +112,7 @@ def fill_store(world: BenchWorld, redis: Redis, lives: Mapping[int, int], keepin
 
 def models_keeping(bundles: Path, redis: Redis) -> list[ModelStates]:
     """The models among some bundles that keep something of their users."""
-    loaded = Bundles(bundles, DATA, "", "cpu", 1, Metrics())
+    loaded = Bundles(bundles, DATA, "", Loading("cpu", 1), Metrics())
     return [ModelStates(loaded, one.bundle.manifest.model, redis) for one in loaded.all if one.bundle.snapshots is not None]
 
 

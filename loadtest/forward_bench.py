@@ -29,7 +29,7 @@ from loadtest.forward_work import WORKS, ForwardWork, commands, ours_once, write
 from loadtest.peer_environment import ROOT
 from loadtest.tiled_graph import export_tiled
 from loadtest.turns import contender
-from service.bundles import LoadedBundle, load
+from service.loading import LoadedBundle, Loading
 from store.bundle import versions
 from store.types import Floats
 
@@ -58,7 +58,7 @@ def measure_forwards(
             own = Path(temporary) / f"{work.model}-{work.behaviours}"
             own.mkdir()
             bundle = _newest(bundles_of(world, work.serving, folder) / work.model)
-            _prepare(world, dataset, work, load(bundle, "cpu", 1), candidates, own)
+            _prepare(world, dataset, work, Loading("cpu", 1).load(bundle), candidates, own)
             for threads in THREADS:
                 rows += _in_turns(work, threads, commands(work, bundle, own, peer_python, threads))
     return rows

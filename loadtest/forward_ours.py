@@ -13,7 +13,7 @@ import numpy as np
 from loadtest.turns import answer_turns
 from service.attend import attend
 from service.behaviours import Fetched
-from service.bundles import LoadedBundle, load
+from service.loading import LoadedBundle, Loading
 from service.request import Call
 from service.search import search
 from store.snapshot import Snapshot
@@ -43,7 +43,7 @@ def kept(loaded: LoadedBundle, life: Behaviours, tail: int) -> Fetched:
 
 def main(bundle: Path, folder: Path, threads: int, whole_life: bool) -> None:
     """Answer turns until stdin ends."""
-    loaded, (call, life, tail) = load(bundle, "cpu", threads), read_request(folder)
+    loaded, (call, life, tail) = Loading("cpu", threads).load(bundle), read_request(folder)
     fetched = kept(loaded, life, tail) if loaded.bundle.manifest.state and not whole_life else Fetched(life)
 
     def score() -> None:

@@ -20,7 +20,7 @@ from loadtest.bench_world import LAST_TS, BenchWorld
 from loadtest.forward_ours import REQUEST
 from loadtest.speed_work import HUNDRED
 from service.behaviours import Fetched
-from service.bundles import LoadedBundle
+from service.loading import LoadedBundle
 from service.request import Call
 from service.search import search
 from store.bundle import Bundle

@@ -15,7 +15,7 @@ from redis import Redis
 from loadtest.bench_setup import fill_store, user_id
 from loadtest.bench_world import LAST_TS, BenchWorld
 from service.behaviours import Fetched
-from service.bundles import LoadedBundle
+from service.loading import LoadedBundle
 from service.request import Call
 from service.search import search
 from store.bundle import GRAPH

@@ -23,6 +23,7 @@ from loadtest.peer_process import all_cpu_s, ask, peer_server
 from loadtest.peer_requests import Asked, check_answer, fill_users, prepare
 from loadtest.speed_point import running_scorer
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics
 from store.connection import connect
 from store.embedded import embedded_store
@@ -82,7 +83,7 @@ def measure_servers(world: BenchWorld, python: Path, folder: Path, effort: Effor
         ValueError: a system does not start, or gives other scores than ours.
     """
     made, served = bundles_of(world, SERVING, folder), folder / "in_memory"
-    loaded = Bundles(made, "", "", "cpu", 1, Metrics()).all
+    loaded = Bundles(made, "", "", Loading("cpu", 1), Metrics()).all
     asked = prepare(world, loaded, served, effort.users, effort.candidates, effort.bodies, effort.checked)
     points: dict[tuple[str, str], list[Point]] = {(system, one.model): [] for one in asked for system in SYSTEMS}
     with embedded_store(store_folder(world, folder), borrow=False) as url:

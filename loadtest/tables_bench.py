@@ -15,6 +15,7 @@ from rich.table import Table
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest
@@ -87,15 +88,15 @@ def _measure(table: Table, bundle: Bundle, life: int, scorers: dict[str, Scorer]
 
 
 def _mapped(bundles: Path, url: str) -> Scorer:
-    loaded = Bundles(bundles, "", "", "cpu", 1, Metrics())
-    return Scorer(loaded, StoreReader(connect(url), loaded.data, Metrics()))
+    loaded = Bundles(bundles, "", "", Loading("cpu", 1), Metrics())
+    return Scorer(loaded, StoreReader(connect(url), Metrics()))
 
 
 def _stored(bundles: Path, url: str, cache_bytes: int) -> tuple[Scorer, Metrics]:
     metrics = Metrics()
-    loaded = Bundles(bundles, "", "", "cpu", 1, metrics)
+    loaded = Bundles(bundles, "", "", Loading("cpu", 1), metrics)
     TableRefresher(loaded, connect(url), connect(url), cache_bytes, 60, metrics).poll()
-    return Scorer(loaded, StoreReader(connect(url), loaded.data, metrics)), metrics
+    return Scorer(loaded, StoreReader(connect(url), metrics)), metrics
 
 
 def _rows(bundle: Bundle, count: int, seed: int) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":

@@ -9,20 +9,17 @@ import sys
 from typing import Annotated
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import track
 
-from service.app import create_app
+from service.server import run
 from service.settings import Settings, read_settings
 from store.embedded import StoreUnavailable, store_at
 
 log = logging.getLogger("longtrail")
 app = typer.Typer(help=__doc__, pretty_exceptions_enable=False, add_completion=False)
-
-KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 
 All = Annotated[bool, typer.Option("--all", help="Do every user once, and end.")]
 Drop = Annotated[bool, typer.Option("--drop", help="Remove states of parameters that no bundle here has, and end.")]
@@ -36,10 +33,7 @@ def serve(context: typer.Context) -> None:
     settings = read_settings()
     with store_at(settings.redis_url, settings.store_folder, borrow=False) as redis_url:
         log.info("store: %s", "CTR_REDIS_URL" if settings.redis_url else redis_url)
-        uvicorn.run(
-            create_app(settings, redis_url), host=settings.host, port=settings.port, loop="uvloop", http="httptools",
-            access_log=False, timeout_keep_alive=KEEP_ALIVE_S, log_level="warning", server_header=False,
-        )  # fmt: skip
+        run(settings, redis_url)
 
 
 @app.command("settings")

@@ -61,10 +61,10 @@ class StoreMismatch(RedisError):
 
 
 class StoreReader:
-    """The store as the scorer sees it: reads of one data set, bounded in time, never an exception."""
+    """The store as the scorer sees it: reads bounded in time, never an exception."""
 
-    def __init__(self, redis: Redis, data: str, metrics: Metrics) -> None:
-        self._redis, self._data, self._metrics = redis, data, metrics
+    def __init__(self, redis: Redis, metrics: Metrics) -> None:
+        self._redis, self._metrics = redis, metrics
         self._checked: dict[str, Checked] = {}  # by the name of a bundle
         self._lock = threading.Lock()
         self._breaker = Breaker()
@@ -75,7 +75,7 @@ class StoreReader:
         """Read the user's behaviours; on any fault of the store none, with the reason."""
         schema = bundle.manifest.schema_
         cross_features = len(schema.cross_features)
-        tree = BehaviourTree(self._redis, self._data, cross_features, [feature.buckets for feature in schema.cross_features])
+        tree = BehaviourTree(self._redis, schema.data, cross_features, [feature.buckets for feature in schema.cross_features])
         search = bundle.search
         recent = max(bundle.manifest.recent, search.newest)
         if not self._breaker.allows():
@@ -88,7 +88,7 @@ class StoreReader:
                     read = tree.read(call.user_id, search.reads, wanted, recent, bundle.registry, call.before, search.k)
                     fetched = Fetched(read.behaviours, bad_records=read.bad_records, older=read.older)
                 else:
-                    states = UserStates(self._redis, self._data, tree, bundle.snapshots, bundle.registry)
+                    states = UserStates(self._redis, schema.data, tree, bundle.snapshots, bundle.registry)
                     fetched = self._counted(states.read(call.user_id, recent, call.before))
                 if call.explain:
                     fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
@@ -126,8 +126,8 @@ class StoreReader:
         """What the store holds now; what it held before, where the one node that knows does not answer."""
         last_row = bundle.manifest.item_rows - 1
         try:
-            registry_id, version = stored_versions(self._redis, self._data)
-            last = self._redis.hget(keys.item_ids(self._data), str(last_row))
+            registry_id, version = stored_versions(self._redis, bundle.manifest.data)
+            last = self._redis.hget(keys.item_ids(bundle.manifest.data), str(last_row))
         except OfOneNode:
             if before is None:
                 raise
@@ -138,7 +138,7 @@ class StoreReader:
         clusters = fetched.snapshot.clusters if fetched.snapshot else None
         row = np.concatenate([fetched.behaviours.row, clusters.row]) if clusters else fetched.behaviours.row
         beyond = np.unique(row[row >= bundle.manifest.item_rows])
-        return StoredRegistry(self._redis, self._data).ids_of(beyond.tolist())
+        return StoredRegistry(self._redis, bundle.manifest.data).ids_of(beyond.tolist())
 
 
 def _known_categories(call: Call) -> Rows:

@@ -6,14 +6,17 @@
     ├── Forbidden            403  the scoring key on an admin path
     ├── NotOffered           404  an admin path, and no admin key is set
     ├── UnknownModel         404  the text lists the known ones
+    ├── LabelsNotKept        409  admin paths only: the folder of the bundles cannot be written to; nothing has changed
     ├── BodyTooLarge         413
     ├── UnsupportedMedia     415
     ├── InvalidRequest       422  names the field, and both numbers where there are two
+    ├── BundleRefused        422  admin paths only: the version cannot be served; nothing has changed
     ├── Overloaded           429  no free slot; Retry-After
     ├── NoModel              503  no bundle is loaded; Retry-After
     ├── EventsNotStored      503  /events only: the store did not acknowledge; Retry-After
     ├── StoreFailed          503  /users only: the store did not answer; Retry-After
-    └── DeadlineExceeded     504  names the stage
+    ├── DeadlineExceeded     504  names the stage
+    └── CallerGone           499  nobody reads it: the caller hung up, and what was left to do was not done
 
 A fault of the store is no error of /score: the answer is 200 with a reason in `degraded`.
 """
@@ -64,6 +67,12 @@ class UnknownModel(ScorerError):
     status, title = 404, "unknown model"
 
 
+class LabelsNotKept(ScorerError):
+    """The labels of a model cannot be written to its folder."""
+
+    status, title = 409, "labels not kept"
+
+
 class BodyTooLarge(ScorerError):
     """More bytes than a request may have."""
 
@@ -80,6 +89,12 @@ class InvalidRequest(ScorerError):
     """JSON that is no valid request."""
 
     status, title = 422, "invalid request"
+
+
+class BundleRefused(ScorerError):
+    """A version that is there, and cannot be served."""
+
+    status, title = 422, "bundle refused"
 
 
 class Overloaded(ScorerError):
@@ -114,3 +129,9 @@ class DeadlineExceeded(ScorerError):
     """The request's time is up."""
 
     status, title = 504, "deadline exceeded"
+
+
+class CallerGone(ScorerError):
+    """The caller hung up before its answer was made."""
+
+    status, title = 499, "the caller is gone"

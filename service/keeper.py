@@ -24,7 +24,8 @@ from redis.exceptions import ConnectionError as StoreGone
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as StoreLate
 
-from service.bundles import Bundles, LoadedBundle
+from service.bundles import Bundles
+from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.settings import Settings
 from service.table_refresh import open_refresher
@@ -249,7 +250,7 @@ def open_keeper(settings: Settings, redis_url: str) -> Keeper:
         ValueError: no bundle there keeps anything of its users.
     """
     metrics = Metrics()
-    bundles = Bundles(settings.bundles, settings.data, settings.model, "cpu", settings.intra_op_threads, metrics)
+    bundles = Bundles(settings.bundles, settings.data, settings.model, Loading("cpu", settings.intra_op_threads), metrics)
     redis = connect(redis_url, settings.events_timeout_ms / 1000 + WAIT_MS / 1000)
     keeping = [entry.bundle.manifest.model for entry in bundles.all if entry.bundle.snapshots is not None]
     if not keeping:

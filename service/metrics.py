@@ -6,7 +6,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.errors import DeadlineExceeded
+from service.errors import CallerGone, DeadlineExceeded
 from store.events import Event, Written
 
 Stage = Literal["queue", "request", "behaviours", "search", "attend", "scores"]
@@ -24,12 +24,14 @@ class StageTimer:
         self.stage: Stage = "queue"
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self.deadline = float("inf")  # on the clock of perf_counter
+        self._gone = False
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage.
 
         Raises:
             DeadlineExceeded: the time is up; the text names the stage that used it.
+            CallerGone: nobody waits for the answer.
         """
         now = time.perf_counter()
         self.seconds[self.stage] += now - self._entered
@@ -39,7 +41,13 @@ class StageTimer:
             raise DeadlineExceeded(
                 f"{self.stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", self.stage
             )
+        if self._gone:
+            raise CallerGone(f"{self.stage}: the caller hung up")
         self.stage = stage
+
+    def drop(self) -> None:
+        """Begin no further stage: the caller hung up."""
+        self._gone = True
 
     def allow(self, timeout_ms: float) -> None:
         """Set the deadline, counted from the request's arrival; it can only come nearer."""
@@ -138,6 +146,15 @@ class Metrics:
         )  # fmt: skip
         self.in_flight = Gauge("ctr_inflight_requests", "Requests of /score working or waiting.", registry=to)
         self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
+        self.shadow = Counter("ctr_shadow", "Answers offered to a shadow version.", ["model", "result"], registry=to)
+        self.shadow_difference = Histogram(
+            "ctr_shadow_score_difference", "Mean distance of a shadow's scores from the answer's.", ["model"],
+            buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1), registry=to,
+        )  # fmt: skip
+        self.shadow_ranks = Histogram(
+            "ctr_shadow_rank_correlation", "Spearman's rho of a shadow's scores and the answer's.", ["model"],
+            buckets=(-0.5, 0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1), registry=to,
+        )  # fmt: skip
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
         self.table_age = Gauge("ctr_table_age_seconds", "Since the item tables in use were published.", ["model"], registry=to)
         self.table_version = Gauge("ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to)

@@ -34,7 +34,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
     Raises:
         UnknownModel, NoModel, InvalidRequest, DeadlineExceeded: see errors.py. Never for the store.
     """
-    loaded = scorer.bundles.get(request.model)  # one version of graph and tables, to the last step
+    loaded = scorer.bundles.get(request.model, request.user_id)  # one version of graph and tables, to the last step
     call = understand(request, loaded.bundle)
 
     timer.enter("behaviours")

@@ -28,6 +28,9 @@ class Settings(BaseModel):
     store_timeout_ms: float = Field(8, gt=0, description="Longest wait for a reply of the store.")
     store_connect_timeout_ms: float = Field(20, gt=0, description="Longest wait for a new connection to the store.")
     bundles: Path = Field(Path("bundles"), description="Folder of the bundles.")
+    bundles_poll_s: float = Field(
+        0, ge=0, description="Seconds between two looks for new versions of models without labels; 0 = none, a call loads them."
+    )  # fmt: skip
     data: str = Field("", description="Data set to serve; empty = the newest bundle's.")
     model: str = Field("", description="Model of requests that name none; empty = the only one, else twin.")
     providers: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where graphs run; auto = CUDA if there is one.")
@@ -44,6 +47,7 @@ class Settings(BaseModel):
     request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
     search_threads: int = Field(1, ge=1, description="Threads of the search within one request; answers are the same.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")
+    drain_ms: float = Field(2000, ge=0, description="After SIGTERM: not ready, still serving, for so long.")
     max_in_flight: int = Field(
         64, ge=1, description="Calls working or waiting, of /score, /events and /users each; one more is answered 429."
     )  # fmt: skip

@@ -15,11 +15,12 @@ from redis.exceptions import RedisError
 
 from service.behaviours import reason
 from service.block_cache import BlockCache, CachedTable
-from service.bundles import Bundles, LoadedBundle, golden_difference
+from service.bundles import Bundles
+from service.loading import LoadedBundle, golden_difference
 from service.metrics import Metrics
 from service.settings import Settings
 from service.table_blocks import BlockReader
-from service.tables import StoredTables
+from service.tables import MappedTables, StoredTables
 from store import keys
 from store.arrays import BadArrays
 from store.breaker import Breaker
@@ -52,14 +53,11 @@ class TableRefresher:
             limit_s: how long a request may read blocks.
         """
         self._bundles, self._redis, self._metrics = bundles, own_redis, metrics
-        self._cache, breaker, data = BlockCache(cache_bytes), Breaker(), bundles.data
-        self._bundled = {entry.bundle.manifest.model: entry.bundle for entry in bundles.all}
-        self._of_requests = {
-            model: BlockReader(request_redis, data, model, limit_s, self._cache, breaker, metrics) for model in self._bundled
-        }
-        self._patient = {
-            model: BlockReader(own_redis, data, model, PATIENCE_S, self._cache, Breaker(), metrics) for model in self._bundled
-        }
+        self._request_redis, self._limit_s = request_redis, limit_s
+        self._cache, self._breaker = BlockCache(cache_bytes), Breaker()
+        self._bundled: dict[str, Bundle] = {}  # the stable bundle with its own tables, by model
+        self._of_requests: dict[str, BlockReader] = {}
+        self._patient: dict[str, BlockReader] = {}
         self._seen: dict[str, bytes] = {}  # pointer that was taken or refused last, by model
         self._taken: dict[str, Published] = {}
         self._store_failed = False
@@ -102,14 +100,25 @@ class TableRefresher:
         except Exception:  # the edge: the scorer serves what it has, and looks again
             log.exception("refreshing item tables failed")
 
+    def _take_up(self, model: str, bundle: Bundle) -> None:
+        """Begin with a bundle that was loaded: nothing of the one before it is known any more."""
+        data, own, cache, metrics = bundle.manifest.data, self._redis, self._cache, self._metrics
+        self._bundled[model] = bundle
+        self._of_requests[model] = BlockReader(self._request_redis, data, model, self._limit_s, cache, self._breaker, metrics)
+        self._patient[model] = BlockReader(own, data, model, PATIENCE_S, cache, Breaker(), metrics)
+        self._seen.pop(model, None)
+        self._taken.pop(model, None)
+
     def _refresh(self, model: str) -> None:
+        loaded = self._bundles.get(model)
+        if isinstance(loaded.tables, MappedTables) and loaded.bundle is not self._bundled.get(model):  # another version since
+            self._take_up(model, loaded.bundle)
         bundle = self._bundled[model]
         content = self._redis.hget(keys.tables(bundle.manifest.data), field_of(bundle.manifest))
         if not isinstance(content, bytes) or content == self._seen.get(model):
             return
         try:
             published = Published.read(content)
-            loaded = self._bundles.get(model)
             before = loaded.tables if isinstance(loaded.tables, StoredTables) else None
             if before is not None and before.version == published.version:
                 ready = LoadedBundle(loaded.bundle, loaded.graph, before.made_again(published.published_at))

@@ -51,6 +51,6 @@ def test_every_dependency_has_its_reason_written_down():
 def test_the_server_says_the_version_of_the_project():
     import tomllib
 
-    from service.app import VERSION
+    from service.version import VERSION
 
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION

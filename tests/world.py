@@ -49,20 +49,33 @@ def build_world(folder: Path, store_url: str) -> World:
 
 @contextmanager
 def scorer_process(bundles: Path, redis_url: str, **settings: object) -> Iterator[httpx.Client]:
-    """A scorer of its own process, as a user starts it; yields a client. `settings` are CTR_ names in lower case.
+    """A scorer of its own process, as a user starts it; yields a client. `settings` are CTR_ names in lower case."""
+    with (
+        running_scorer(bundles, redis_url, **settings) as (_, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def running_scorer(
+    bundles: Path, redis_url: str, **settings: object
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:  # fmt: skip
+    """The same; yields the process and its port.
 
     Store timeouts are generous by default: a busy machine must not turn a parity test into a degraded answer.
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
-    values = {"bundles": bundles, "redis_url": redis_url, "port": port, "store_timeout_ms": 5000, "timeout_ms": 30_000} | settings
+    values = {"bundles": bundles, "redis_url": redis_url, "port": port, "store_timeout_ms": 5000, "timeout_ms": 30_000}
+    values |= {"drain_ms": 0} | settings
     environment |= {f"CTR_{name.upper()}": str(value) for name, value in values.items()}
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill, and hold the scorer up
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
                 wait_until_live(client, process, log)
-                yield client
+            yield process, port
         finally:
             process.terminate()
             try:

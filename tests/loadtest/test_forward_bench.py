@@ -10,7 +10,7 @@ from loadtest.forward_bench import measure_forwards
 from loadtest.forward_ours import kept, read_request
 from loadtest.forward_work import ForwardWork, ours_once, write_request
 from loadtest.peer_environment import FOLDER
-from service.bundles import load
+from service.loading import Loading
 from service.search import search
 from store.bundle import versions
 
@@ -38,7 +38,7 @@ def _log(folder, monkeypatch):
 
 def loaded(world, folder, model):
     model_folder = bundles_of(world, SERVING, folder) / model
-    return load(model_folder / versions(model_folder)[-1], "cpu", 1)
+    return Loading("cpu", 1).load(model_folder / versions(model_folder)[-1])
 
 
 def without_fuxictr(*arguments):

@@ -20,6 +20,7 @@ from loadtest.peer_requests import check_answer, prepare
 from loadtest.peer_servers import SYSTEMS, Effort, measure_servers
 from loadtest.peers_bench import bench_peers, page
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics
 
 EFFORT = Effort(
@@ -49,7 +50,7 @@ def _small(folder, monkeypatch):
 
 
 def prepared(world, folder, serving=SERVING):
-    bundles = Bundles(bundles_of(world, serving, folder), "", "", "cpu", 1, Metrics()).all
+    bundles = Bundles(bundles_of(world, serving, folder), "", "", Loading("cpu", 1), Metrics()).all
     return prepare(world, bundles, folder / "in_memory", 2, 12, 4, 2)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics
 from service.pipeline import Scorer
 from service.table_refresh import TableRefresher
@@ -39,11 +40,11 @@ def published(url, bundle, **arguments):
 def reading(bundles, url, cache_bytes=1 << 20, limit_s=5.0, timeout_s=5.0, **arguments):
     """A pipeline over published tables, and what refreshes it; the first look is taken."""
     metrics = Metrics()
-    loaded = Bundles(bundles, "", "", "cpu", 1, metrics)
+    loaded = Bundles(bundles, "", "", Loading("cpu", 1), metrics)
     client, own = connect(url, timeout_s), connect(url, 10)
     refresher = TableRefresher(loaded, client, own, cache_bytes, limit_s, metrics)
     refresher.poll()
-    yield Scorer(loaded, StoreReader(client, loaded.data, metrics), **arguments), refresher, metrics
+    yield Scorer(loaded, StoreReader(client, metrics), **arguments), refresher, metrics
     client.close()
     own.close()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fastapi.openapi.models import OpenAPI
 
-import service.app
+import service.calls
 from export.models import list_models
 from export.models.registry import model_type
 from store.behaviour_tree import BehaviourTree
@@ -459,8 +459,8 @@ def test_health_metrics_and_documentation_are_public(locked, path):
 
 def test_one_request_more_than_there_are_slots_is_429_at_once(shared_tiny, store_url, monkeypatch):
     free = threading.Event()
-    score = service.app.score
-    monkeypatch.setattr(service.app, "score", lambda *args: free.wait(60) and score(*args))
+    score = service.calls.score
+    monkeypatch.setattr(service.calls, "score", lambda *args: free.wait(60) and score(*args))
     with served(shared_tiny.bundles, store_url, model="din", max_in_flight=3, request_threads=1) as (client, app):
         with ThreadPoolExecutor(3) as threads:
             taken = [threads.submit(client.post, "/score", json=asked()) for _ in range(3)]
@@ -505,7 +505,7 @@ def test_a_bug_is_a_500_that_tells_the_caller_nothing(shared_tiny, store_url, mo
     def broken(*args):
         raise RuntimeError("an inner secret")
 
-    monkeypatch.setattr(service.app, "score", broken)
+    monkeypatch.setattr(service.calls, "score", broken)
     with served(shared_tiny.bundles, store_url, model="din") as (client, app):
         response = client.post("/score", json=asked(), headers={"x-request-id": "r9"})
         content = is_problem(response, 500)

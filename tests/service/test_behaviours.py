@@ -96,7 +96,7 @@ def bundle_of(tiny):
 
 def fetch(redis, tiny, bundle, item_ids=("i1",), reader=None, **changes):
     call = replace(tiny.call(bundle, list(item_ids)), **changes)
-    return (reader or StoreReader(redis, tiny.data, Metrics())).fetch(call, bundle)
+    return (reader or StoreReader(redis, Metrics())).fetch(call, bundle)
 
 
 def times(fetched):
@@ -313,7 +313,7 @@ def test_an_empty_store_is_a_store_of_unknown_users(redis, tiny, bundle_of):
 
 def test_another_registry_is_noticed_while_serving(redis, stored, bundle_of, monkeypatch):
     monkeypatch.setattr(service.behaviours, "CHECK_EVERY_S", -1)
-    reader, bundle = StoreReader(redis, stored.data, Metrics()), bundle_of("din")
+    reader, bundle = StoreReader(redis, Metrics()), bundle_of("din")
     assert fetch(redis, stored, bundle, reader=reader).degraded == ()
     redis.hset(keys.registry_meta(stored.data), "registry_id", "another")
     assert fetch(redis, stored, bundle, reader=reader).degraded == ("store_error",)
@@ -321,7 +321,7 @@ def test_another_registry_is_noticed_while_serving(redis, stored, bundle_of, mon
 
 def test_the_right_registry_is_used_again_when_it_is_back(redis, stored, bundle_of, monkeypatch):
     monkeypatch.setattr(service.behaviours, "CHECK_EVERY_S", -1)
-    reader, bundle = StoreReader(redis, stored.data, Metrics()), bundle_of("din")
+    reader, bundle = StoreReader(redis, Metrics()), bundle_of("din")
     redis.hset(keys.registry_meta(stored.data), "registry_id", "another")
     fetch(redis, stored, bundle, reader=reader)
     redis.hset(keys.registry_meta(stored.data), "registry_id", stored.registry.registry_id)
@@ -330,7 +330,7 @@ def test_the_right_registry_is_used_again_when_it_is_back(redis, stored, bundle_
 
 def test_the_registry_is_not_asked_for_with_every_request(redis, stored, bundle_of, monkeypatch):
     monkeypatch.setattr(service.behaviours, "CHECK_EVERY_S", 3600)
-    reader, bundle = StoreReader(redis, stored.data, Metrics()), bundle_of("din")
+    reader, bundle = StoreReader(redis, Metrics()), bundle_of("din")
     asked = []
     monkeypatch.setattr(redis, "hmget", lambda key, fields, hmget=redis.hmget: asked.append(key) or hmget(key, fields))
     for _ in range(3):

@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 
-from service.bundles import Bundles, load
+from service.bundles import Bundles
+from service.loading import Loading
 from service.errors import NoModel, UnknownModel
 from service.metrics import Metrics
 from store.bundle import GOLDEN, GRAPH, ITEM_VECTOR, MANIFEST, REGISTRY, BundleInvalid
@@ -23,7 +24,7 @@ def two(tiny):
 
 
 def opened(folder, data="", default="", metrics=None):
-    return Bundles(folder, data, default, "cpu", 1, metrics or Metrics())
+    return Bundles(folder, data, default, Loading("cpu", 1), metrics or Metrics())
 
 
 def truncate(path):
@@ -170,7 +171,7 @@ def test_a_refusal_names_the_file(two):
     path = two.bundles / "sim_hard" / VERSION / GRAPH
     alter(path)
     with pytest.raises(BundleInvalid, match=str(path)):
-        load(path.parent, "cpu", 1)
+        Loading("cpu", 1).load(path.parent)
 
 
 def test_a_refusal_is_logged(two, caplog):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from export.models import list_models
 from service.attend import Graph, attend
-from service.bundles import LoadedBundle, golden_difference
+from service.loading import LoadedBundle, golden_difference
 from service.device_options import ON_CPU, DeviceOptions
 from service.scores import respond
 from service.search import search

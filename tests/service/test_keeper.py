@@ -16,6 +16,7 @@ import service.search
 import store.clusters
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.keeper import Keeper, ModelStates
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
@@ -40,10 +41,10 @@ class Kept:
 
     def __init__(self, world, name):
         self.redis = connect(world.store_url, timeout_s=5)
-        bundles, self.metrics = Bundles(world.bundles, "", name, "cpu", 1, Metrics()), Metrics()
+        bundles, self.metrics = Bundles(world.bundles, "", name, Loading("cpu", 1), Metrics()), Metrics()
         self.registry, self.data = world.dataset.registry, bundles.data
         self.features = len(world.dataset.schema.cross_features)
-        self.scorer = Scorer(bundles, StoreReader(self.redis, self.data, self.metrics))
+        self.scorer = Scorer(bundles, StoreReader(self.redis, self.metrics))
         self.states = ModelStates(bundles, name, self.redis)
         self.tree = BehaviourTree(self.redis, self.data, self.features)
         self.field = self.states.snapshot_id

@@ -13,6 +13,7 @@ from export.precompute import item_tables
 from service.attend import Graph
 from service.behaviours import Fetched, StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import Call, ScoreRequest
@@ -186,8 +187,8 @@ def test_a_live_request_scores_as_the_same_one_replayed(compared, world, monkeyp
     monkeypatch.setattr(service.request.time, "time", lambda: now + 0.5)
     client = connect(world.store_url)
     metrics = Metrics()
-    store = StoreReader(client, world.dataset.schema.data, metrics)
-    scorer = Scorer(Bundles(world.bundles, "", "", "cpu", 1, metrics), store)
+    store = StoreReader(client, metrics)
+    scorer = Scorer(Bundles(world.bundles, "", "", Loading("cpu", 1), metrics), store)
     fields = {name: value for name, value in body.items() if name != "at"}
     live, replayed = (
         score(ScoreRequest.model_validate(request), scorer, StageTimer()) for request in (fields, fields | {"at": now})

@@ -4,6 +4,7 @@ import pytest
 from service.attend import Graph
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.errors import NoModel, UnknownModel
 from service.metrics import STAGES, Metrics, StageTimer
 from service.pipeline import Scorer, score
@@ -23,8 +24,8 @@ def installed(tiny, store_url):
 
 @pytest.fixture
 def pipeline(installed, redis):
-    bundles = Bundles(installed.bundles, "", "", "cpu", 1, Metrics())
-    return Scorer(bundles, StoreReader(redis, installed.data, Metrics()))
+    bundles = Bundles(installed.bundles, "", "", Loading("cpu", 1), Metrics())
+    return Scorer(bundles, StoreReader(redis, Metrics()))
 
 
 def asked(**fields):
@@ -60,7 +61,7 @@ def test_the_path_enters_every_stage_once_and_in_order(pipeline):
 def test_a_store_that_is_down_gives_the_scores_of_a_user_without_behaviours(installed, pipeline):
     from store.connection import connect
 
-    down = Scorer(pipeline.bundles, StoreReader(connect("redis://127.0.0.1:1"), installed.data, Metrics()))
+    down = Scorer(pipeline.bundles, StoreReader(connect("redis://127.0.0.1:1"), Metrics()))
     response = score(asked(at=1_000), down, StageTimer())
     bundle = pipeline.bundles.get("din").bundle
     wanted = expected(installed, bundle, installed.call(bundle, [*ITEMS, "new"], at=1_000), Behaviours.empty(1))
@@ -78,7 +79,7 @@ def test_explanations_are_of_the_candidate_they_stand_at(pipeline):
 
 def test_a_model_that_does_not_explain_scores_when_explanations_are_asked_for(tiny, redis):
     tiny.add("din", explains=False)
-    pipeline = Scorer(Bundles(tiny.bundles, "", "", "cpu", 1, Metrics()), StoreReader(redis, tiny.data, Metrics()))
+    pipeline = Scorer(Bundles(tiny.bundles, "", "", Loading("cpu", 1), Metrics()), StoreReader(redis, Metrics()))
     response = score(asked(explain=3), pipeline, StageTimer())
     assert len(response.scores) == len(ITEMS) + 1
     assert response.explanations is None
@@ -86,7 +87,7 @@ def test_a_model_that_does_not_explain_scores_when_explanations_are_asked_for(ti
 
 def test_a_model_that_does_not_explain_scores(tiny, redis):
     tiny.add("din", explains=False)
-    pipeline = Scorer(Bundles(tiny.bundles, "", "", "cpu", 1, Metrics()), StoreReader(redis, tiny.data, Metrics()))
+    pipeline = Scorer(Bundles(tiny.bundles, "", "", Loading("cpu", 1), Metrics()), StoreReader(redis, Metrics()))
     assert len(score(asked(), pipeline, StageTimer()).scores) == len(ITEMS) + 1
 
 
@@ -110,6 +111,6 @@ def test_an_unknown_model_is_not_a_store_fault(pipeline):
 
 
 def test_without_bundles_there_is_no_model(tmp_path, redis):
-    pipeline = Scorer(Bundles(tmp_path, "", "", "cpu", 1, Metrics()), StoreReader(redis, "", Metrics()))
+    pipeline = Scorer(Bundles(tmp_path, "", "", Loading("cpu", 1), Metrics()), StoreReader(redis, Metrics()))
     with pytest.raises(NoModel):
         score(asked(), pipeline, StageTimer())

@@ -14,6 +14,7 @@ from export.precompute import SNAPSHOTS, TABLES, item_tables, precompute
 from export.snapshots import write_snapshots
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest
@@ -36,8 +37,8 @@ USERS = 4
 
 @pytest.fixture(scope="module")
 def scorer(world):
-    bundles = Bundles(world.bundles, "", "", "cpu", 1, Metrics())
-    return Scorer(bundles, StoreReader(connect(world.store_url, timeout_s=5), bundles.data, Metrics()))
+    bundles = Bundles(world.bundles, "", "", Loading("cpu", 1), Metrics())
+    return Scorer(bundles, StoreReader(connect(world.store_url, timeout_s=5), Metrics()))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from export.models import list_models
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest
@@ -34,8 +35,8 @@ def bodies(world):
 def test_scores_are_those_of_the_mapped_tables(world, bodies, model, tmp_path):
     bundles, folder = alone(world, model, tmp_path)
     client = connect(world.store_url, 5)
-    mapped_bundles = Bundles(bundles, "", "", "cpu", 1, Metrics())
-    mapped = Scorer(mapped_bundles, StoreReader(client, mapped_bundles.data, Metrics()))
+    mapped_bundles = Bundles(bundles, "", "", Loading("cpu", 1), Metrics())
+    mapped = Scorer(mapped_bundles, StoreReader(client, Metrics()))
     try:
         version = published(world.store_url, Bundle(folder)).published.version
         with reading(bundles, world.store_url, SMALL) as (stored, _, metrics):

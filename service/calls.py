@@ -1,0 +1,221 @@
+"""One running scorer: calls as bytes in and out, through slots and threads. What a score takes is in `pipeline.py`."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Protocol
+
+from fastapi import Request, Response
+from redis import Redis
+
+from service.behaviours import StoreReader
+from service.bundles import Bundles
+from service.errors import BodyTooLarge, DeadlineExceeded, UnsupportedMedia
+from service.events import EventIntake
+from service.loading import Loading
+from service.metrics import Metrics, StageTimer
+from service.pipeline import Scorer, score
+from service.problems import request_id_of
+from service.request import ScoreRequest, parse
+from service.scores import ScoreResponse
+from service.search_threads import SearchThreads
+from service.settings import Settings
+from service.shadow import Shadow
+from service.slots import Slots
+from service.table_refresh import open_refresher
+from service.users import UserTrees
+from store.connection import connect
+
+JSON = ("application/json",)
+
+
+class Wire(Protocol):
+    """One way to write a call of scoring; an object for each call."""
+
+    media: tuple[str, ...]  # types of bodies that are read; none = any
+
+    def read(self, body: bytes, max_candidates: int) -> ScoreRequest:
+        """The request; raises a ScorerError."""
+
+    def write(self, response: ScoreResponse, request_id: str) -> tuple[bytes, dict[str, str]]:
+        """The body of a 200, and its headers."""
+
+
+class NativeWire:
+    """POST /score."""
+
+    media = JSON
+    _explained = False
+
+    def read(self, body: bytes, max_candidates: int) -> ScoreRequest:
+        """As `request.py` has it."""
+        request = parse(body, max_candidates)
+        self._explained = request.explain > 0
+        return request
+
+    def write(self, response: ScoreResponse, request_id: str) -> tuple[bytes, dict[str, str]]:
+        """As `scores.py` has it."""
+        return response.to_json(request_id, self._explained), {"content-type": "application/json"}
+
+
+class Service:
+    """One running scorer: settings, threads, and what the pipeline needs."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self.settings, self.metrics, self.draining = settings, Metrics(), False
+        loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
+        bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics)
+        read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
+        self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
+        store = StoreReader(self.redis, self.metrics)
+        self.search_threads = SearchThreads(settings.search_threads, settings.request_threads)
+        self.scorer = Scorer(bundles, store, settings.table_max_age_s, self.search_threads)
+        self.refresher = open_refresher(settings, bundles, self.redis, redis_url, self.metrics)
+        if self.refresher is not None:
+            self.refresher.start(settings.table_poll_s)
+        self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
+        self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
+        self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
+        self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
+        self.users = UserTrees(self.events_redis, bundles)
+        # of their own: scores do not wait behind events, nor events behind the listing of a long life
+        self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
+        self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
+        self.admin_thread = ThreadPoolExecutor(1, thread_name_prefix="admin")
+        limit = settings.max_in_flight
+        self.score_slots, self.event_slots, self.user_slots = Slots(limit, self.metrics.in_flight), Slots(limit), Slots(limit)
+
+    @property
+    def bundles(self) -> Bundles:
+        """What is served."""
+        return self.scorer.bundles
+
+    async def score(self, request: Request, wire: Wire) -> Response:
+        """A call of scoring, however it is written."""
+        timer = StageTimer()
+        timer.allow(self.settings.timeout_ms)
+        with self.score_slots.take():
+            body = await self._read(request, wire.media)
+            given = request.headers.get("x-request-id", "")
+            watch = asyncio.ensure_future(_until_gone(request, timer))
+            try:
+                loop = asyncio.get_running_loop()
+                content, headers = await loop.run_in_executor(self.threads, self._answer, wire, body, given, timer, request)
+            finally:
+                watch.cancel()
+        return Response(content, headers=headers | {"server-timing": timer.header()})
+
+    async def events(self, request: Request) -> Response:
+        """POST /events."""
+        timer, arrived = StageTimer(), time.time()
+        timer.allow(self.settings.events_timeout_ms)
+        with self.event_slots.take():
+            body = await self._read(request, JSON)
+            loop = asyncio.get_running_loop()
+            content = await loop.run_in_executor(self.event_thread, self._put, body, arrived, timer)
+        request_id = request_id_of(request.headers.get("x-request-id", ""))
+        return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
+
+    async def of_store(self, call: Callable[..., bytes], *arguments: object) -> Response:
+        """A call about the store alone, beside the threads of scores and events."""
+        with self.user_slots.take():
+            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, call, *arguments)
+        return Response(content, media_type="application/json")
+
+    async def of_admin(self, call: Callable[..., bytes], *arguments: object) -> Response:
+        """A change of what is served: one at a time, beside the requests."""
+        content = await asyncio.get_running_loop().run_in_executor(self.admin_thread, call, *arguments)
+        return Response(content, media_type="application/json")
+
+    async def body_of(self, request: Request) -> bytes:
+        """The body of an admin call; it may be empty, and of any type."""
+        return await self._read(request, ())
+
+    async def _read(self, request: Request, media: tuple[str, ...]) -> bytes:
+        """The body, within the time limit: a caller that stops sending must not hold its slot."""
+        try:
+            async with asyncio.timeout(self.settings.timeout_ms / 1000):
+                return await read_body(request, self.settings.max_body_bytes, media)
+        except TimeoutError:
+            raise DeadlineExceeded(f"queue: no whole body after {self.settings.timeout_ms:g} ms", "queue") from None
+
+    def _answer(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
+        """Runs in a thread: bytes to bytes."""
+        timer.enter("request")
+        request = wire.read(body, self.settings.max_candidates)
+        http.state.request_id = request_id = request.request_id or request_id_of(given_id)
+        if request.timeout_ms is not None:
+            timer.allow(request.timeout_ms)
+        response = score(request, self.scorer, timer)
+        content, headers = wire.write(response, request_id)
+        self._count(request, response, timer, http)
+        self._show(request, response)
+        return content, {"x-request-id": request_id, **headers}
+
+    def _show(self, request: ScoreRequest, response: ScoreResponse) -> None:
+        """To the shadow, if the model has one and did not answer by it."""
+        version = self.bundles.shadow_of(response.model)
+        if version is not None and version != response.version:
+            self.shadow.offer(request, response, version)
+
+    def _put(self, body: bytes, arrived: float, timer: StageTimer) -> bytes:
+        """Runs in the events' thread: events that waited there too long are refused, not written."""
+        timer.enter("request")
+        return self.intake.take(body, arrived)
+
+    def _count(self, request: ScoreRequest, response: ScoreResponse, timer: StageTimer, http: Request) -> None:
+        metrics = self.metrics
+        http.state.model = response.model
+        timer.finish()
+        for stage, seconds in timer.seconds.items():
+            metrics.stages.labels(stage).observe(seconds)
+        metrics.candidates.observe(len(request.item_ids))
+        metrics.behaviours.observe(response.behaviours)
+        metrics.unknown_items.inc(response.unknown_items)
+        for reason in response.degraded:
+            metrics.degraded.labels(reason).inc()
+
+    def close(self) -> None:
+        """End threads and connections."""
+        if self.refresher is not None:
+            self.refresher.close()
+        self.threads.shutdown(wait=True)
+        self.shadow.close()
+        self.search_threads.close()
+        for thread in (self.event_thread, self.user_thread, self.admin_thread):
+            thread.shutdown(wait=True)
+        self.redis.close()
+        self.events_redis.close()
+
+
+async def read_body(request: Request, limit: int, media: tuple[str, ...]) -> bytes:
+    """The body of a call.
+
+    Raises:
+        UnsupportedMedia: a type that is not in `media` (none = any is), or an encoding.
+        BodyTooLarge: before more than `limit` bytes are held.
+    """
+    given = request.headers.get("content-type", "")
+    if media and given.partition(";")[0].strip().lower() not in media:
+        raise UnsupportedMedia(f"content-type: {given or 'none'}, {' or '.join(media)} is needed", "content-type")
+    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise UnsupportedMedia(f"content-encoding: {encoding}, none is supported", "content-encoding")
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > limit:
+        raise BodyTooLarge(f"body: {stated} bytes, limit {limit}", "body")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge(f"body: more than {limit} bytes, limit {limit}", "body")
+    return bytes(body)
+
+
+async def _until_gone(request: Request, timer: StageTimer) -> None:
+    """Wait for the caller to hang up; the next stage then does not begin."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    timer.drop()
+

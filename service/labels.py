@@ -1,0 +1,92 @@
+"""Labels of a model's versions: which one answers, which one takes a share of the users, which one only looks on.
+
+    bundles/<model>/labels.json     {"stable": "<version>", "canary": {"version", "percent"} | null, "shadow": "<version>" | null}
+
+The file is what all workers of a machine agree on, and what a restart finds. Without one the newest good version is stable.
+"""
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from store.bundle import VERSION_PATTERN
+
+FILE = "labels.json"
+SHARES = 10_000  # of all users, that a canary's share is counted in
+
+Version = Annotated[str, Field(pattern=f"^(?:{VERSION_PATTERN.pattern})$")]
+Label = Literal["stable", "canary", "shadow"]
+
+
+class LabelsInvalid(ValueError):
+    """A file of labels that cannot be read. The text names it and the field."""
+
+
+class Canary(BaseModel):
+    """A version that scores a share of the users."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: Version
+    percent: float = Field(ge=0, le=100, allow_inf_nan=False)
+
+
+class Labels(BaseModel):
+    """What the versions of one model are for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stable: Version
+    canary: Canary | None = None
+    shadow: Version | None = None
+
+    @property
+    def versions(self) -> set[str]:
+        """All that have a label."""
+        return {self.stable, *([self.canary.version] if self.canary else []), *([self.shadow] if self.shadow else [])}
+
+    def of(self, label: str) -> str | None:
+        """The version that has a label; None: none has, or that is no label."""
+        return {"stable": self.stable, "canary": self.canary and self.canary.version, "shadow": self.shadow}.get(label)
+
+    def answering(self, model: str, user_id: str) -> str:
+        """The version that answers a user: always the same one while the labels are."""
+        if self.canary and zlib.crc32(f"{model} {user_id}".encode()) % SHARES < self.canary.percent * SHARES / 100:
+            return self.canary.version
+        return self.stable
+
+    def with_stable(self, version: str) -> "Labels":
+        """The same with another stable version; it is no canary or shadow of itself."""
+        canary = self.canary if self.canary and self.canary.version != version else None
+        return Labels(stable=version, canary=canary, shadow=self.shadow if self.shadow != version else None)
+
+
+def read_labels(model_folder: Path) -> Labels | None:
+    """The labels of a model; None: it has no file of them.
+
+    Raises:
+        LabelsInvalid: it cannot be read.
+    """
+    path = model_folder / FILE
+    try:
+        return Labels.model_validate(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LabelsInvalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise LabelsInvalid(f"{path}: {error}") from None
+
+
+def write_labels(model_folder: Path, labels: Labels) -> None:
+    """Write the file, whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    unfinished = model_folder / f".{FILE}.{os.getpid()}"
+    unfinished.write_text(labels.model_dump_json(indent=1) + "\n")
+    os.replace(unfinished, model_folder / FILE)

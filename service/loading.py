@@ -1,0 +1,85 @@
+"""A bundle made ready to score: opened, verified, warmed with its golden request."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from service.attend import Graph, attend
+from service.behaviours import Fetched
+from service.device_options import ON_CPU, DeviceOptions, Providers
+from service.request import Call
+from service.search import search
+from service.tables import STALE, ItemTables, MappedTables, RequestTables
+from store.bundle import Bundle, BundleInvalid, Golden
+from store.graph_inputs import scores_of
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A verified bundle, its graph and one version of its item tables, ready to score."""
+
+    bundle: Bundle
+    graph: Graph
+    tables: ItemTables
+
+    @property
+    def model(self) -> str:
+        """Its model's name."""
+        return self.bundle.manifest.model
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+        return self.bundle.manifest.version
+
+    def tables_of(self, call: Call, fetched: Fetched, max_age_s: float = 0) -> RequestTables:
+        """Item tables that hold the rows of a request; `max_age_s`: older ones are said to be stale, 0 = never."""
+        found = self.tables.of_request(
+            self.bundle, call.candidates, fetched.behaviours, fetched.snapshot, fetched.store_failed
+        )  # fmt: skip
+        if max_age_s and time.time() - self.tables.made_at > max_age_s:
+            return replace(found, degraded=(*found.degraded, STALE))
+        return found
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How bundles are made ready here."""
+
+    providers: Providers
+    threads: int
+    options: DeviceOptions = ON_CPU
+
+    def load(self, folder: Path) -> LoadedBundle:
+        """Open a bundle, load its graph and replay its golden request, which also warms it.
+
+        Raises:
+            BundleInvalid: anything that is not as the manifest says, golden scores included.
+        """
+        bundle = Bundle(folder)
+        graph = Graph(bundle, self.providers, self.threads, self.options)
+        bundle.registry.index  # noqa: B018  (made on first use: here, not in the first request)
+        loaded = LoadedBundle(bundle, graph, MappedTables(bundle))
+        difference, _ = golden_difference(loaded, bundle.golden)
+        if not difference <= graph.tolerance:  # NaN too
+            raise BundleInvalid(f"{folder}: golden scores differ by {difference:.2g}, tolerance {graph.tolerance:.2g}")
+        return loaded
+
+
+def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tuple[str, ...]]:
+    """Largest difference between a golden request's scores and those it gets here, and what was missing for it.
+
+    Raises:
+        BundleInvalid: it cannot be scored.
+    """
+    bundle = loaded.bundle
+    call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
+    try:
+        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), in_graph=loaded.graph.searches)
+        scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit)
+    except Exception as error:  # onnxruntime has no base class of its own
+        raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error
+    return float(np.abs(scores - golden.scores).max()), searched.degraded

@@ -1,0 +1,3 @@
+"""The version of the scorer, as in pyproject.toml: a test compares."""
+
+VERSION = "0.1.0"

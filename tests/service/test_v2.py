@@ -1,0 +1,132 @@
+"""The Open Inference Protocol over HTTP, by a client that knows nothing of this scorer: NVIDIA's tritonclient."""
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from service.labels import Canary, Labels, write_labels
+from tests.service.serving import served
+from tests.service.tiny import VERSION
+
+NEWER = "20270131T120000Z"
+IDS = ["i1", "i5", "nothing", "i2", "i2"]
+
+
+@pytest.fixture(scope="module")
+def running(shared_tiny):
+    with served(shared_tiny.bundles) as (client, _):
+        yield client
+
+
+@pytest.fixture
+def triton_client(running):
+    client = triton.InferenceServerClient(f"{running.base_url.host}:{running.base_url.port}")
+    yield client
+    client.close()
+
+
+def inputs(user="u1", ids=IDS, kind="BYTES", binary=True, batch=False):
+    shape = (1, -1) if batch else (-1,)
+    of = {"BYTES": np.object_, "INT64": np.int64}[kind]
+    values = [np.array([user], of).reshape(shape), np.array(ids, of).reshape(shape)]
+    tensors = []
+    for name, value in zip(("user_id", "item_ids"), values, strict=True):
+        tensor = triton.InferInput(name, list(value.shape), kind)
+        tensor.set_data_from_numpy(value, binary_data=binary)
+        tensors.append(tensor)
+    return tensors
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("model", ["din", "sim_hard", "eta"])
+def test_scores_are_those_of_score(running, triton_client, model, binary):
+    own = running.post("/score", json={"user_id": "u1", "item_ids": IDS, "model": model, "at": 1_000}).json()
+    outputs = [triton.InferRequestedOutput("scores", binary_data=binary)]
+    result = triton_client.infer(model, inputs(binary=binary), outputs=outputs, request_id="r7", parameters={"at": 1_000})
+    np.testing.assert_array_equal(result.as_numpy("scores"), np.array(own["scores"], np.float32))
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (model, VERSION, "r7")
+    assert answer["parameters"] == {
+        "degraded": ",".join(own["degraded"]), "behaviours": own["behaviours"], "unknown_items": own["unknown_items"],
+    }  # fmt: skip
+
+
+def test_numbers_and_a_batch_of_one_are_taken(triton_client):
+    result = triton_client.infer("din", inputs(7, [1, 2, 3], "INT64", batch=True))
+    assert result.as_numpy("scores").shape == (1, 3)
+
+
+def test_without_outputs_the_scores_come_all_the_same(triton_client):
+    assert triton_client.infer("din", inputs()).as_numpy("scores").shape == (len(IDS),)
+
+
+def test_a_version_of_the_path_scores(triton_client):
+    assert triton_client.infer("din", inputs(), model_version=VERSION).get_response()["model_version"] == VERSION
+    with pytest.raises(InferenceServerException, match="known are din:"):
+        triton_client.infer("din", inputs(), model_version=NEWER)
+
+
+def test_what_there_is_and_whether_it_is_ready(triton_client):
+    assert triton_client.is_server_live()
+    assert triton_client.is_server_ready()
+    assert triton_client.is_model_ready("eta")
+    assert triton_client.is_model_ready("eta", VERSION)
+    assert not triton_client.is_model_ready("nobody")
+    assert triton_client.get_server_metadata()["name"] == "longtrail"
+    metadata = triton_client.get_model_metadata("eta")
+    assert (metadata["name"], metadata["versions"]) == ("eta", [VERSION])
+    assert [(one["name"], one["datatype"], one["shape"]) for one in metadata["inputs"]] == [
+        ("user_id", "BYTES", [1]), ("item_ids", "BYTES", [-1]),
+    ]  # fmt: skip
+    assert metadata["outputs"] == [{"name": "scores", "datatype": "FP32", "shape": [-1]}]
+    assert metadata["parameters"] == {"calibrated": False}
+
+
+def test_an_error_is_one_that_the_client_reads(triton_client):
+    with pytest.raises(InferenceServerException, match="inputs: user_id; needed are user_id and item_ids"):
+        triton_client.infer("din", inputs()[:1])
+    with pytest.raises(InferenceServerException, match=r"context\.colour: unknown"):
+        triton_client.infer("din", inputs(), parameters={"context_colour": "red"})
+
+
+def test_errors_have_the_statuses_of_score(running):
+    body = {"inputs": [{"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["u"]}]}
+    for path, content, status in (
+        ("/v2/models/din/infer", body, 422),
+        ("/v2/models/nobody/infer", body | {"inputs": []}, 422),
+        ("/v2/models/din:canary/infer", body, 404),
+        ("/v2/models/nobody", None, 404),
+    ):
+        answer = running.post(path, json=content) if content else running.get(path)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+    assert running.post("/v2/models/din/infer", content=b"{").status_code == 400
+
+
+def test_the_time_limit_of_a_call_holds(running):
+    tensors = [
+        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["u1"]},
+        {"name": "item_ids", "shape": [1], "datatype": "BYTES", "data": ["i1"]},
+    ]
+    late = running.post("/v2/models/din/infer", json={"inputs": tensors, "parameters": {"timeout_ms": 0.0001}})
+    assert late.status_code == 504
+    assert "error" in late.json()
+
+
+def test_metadata_lists_what_is_loaded(tiny):
+    for version in (VERSION, NEWER):
+        tiny.add("din", version)
+    write_labels(tiny.bundles / "din", Labels(stable=NEWER, canary=Canary(version=VERSION, percent=1)))
+    with served(tiny.bundles) as (client, _):
+        assert client.get("/v2/models/din").json()["versions"] == [VERSION, NEWER]
+        assert client.get(f"/v2/models/din/versions/{VERSION}/ready").json()["version"] == VERSION
+
+
+def test_a_key_is_needed_here_too(tiny):
+    tiny.add("din")
+    with served(tiny.bundles, api_key="secret") as (client, _):
+        for path in ("/v2", "/v2/models/din", "/v2/models/din/ready"):
+            assert client.get(path).status_code == 401
+        assert client.post("/v2/models/din/infer", json={}).status_code == 401
+        assert client.get("/v2/health/ready").status_code == 200
+        assert client.get("/v2", headers={"authorization": "Bearer secret"}).status_code == 200
