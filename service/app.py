@@ -18,6 +18,7 @@ from service import admin, v2_routes
 from service.access import check_admin_key, check_key
 from service.calls import NativeWire, Service
 from service.descriptions import EVENT_RESPONSES, LISTING, SCORE_RESPONSES, body_of
+from service.drain import drained_at_sigterm
 from service.errors import InvalidRequest
 from service.follower import Follower
 from service.metrics import Metrics, StageTimer
@@ -42,7 +43,8 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         follower = Follower(bundles, settings.bundles_poll_s)
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
-        yield
+        with drained_at_sigterm(service, settings.drain_ms / 1000):
+            yield
         follower.close()
         service.close()
 

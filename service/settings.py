@@ -44,6 +44,7 @@ class Settings(BaseModel):
     table_poll_s: float = Field(5, gt=0, description="Seconds between two looks for newly published tables.")
     table_cache_mb: int = Field(256, ge=1, description="Memory for blocks of published tables, in MiB.")
     table_max_age_s: float = Field(0, ge=0, description="Older item tables are table_stale in degraded; 0 = never.")
+    workers: int = Field(1, ge=1, le=64, description="Processes behind the one address; a parent replaces those that die.")
     request_threads: int = Field(2, ge=1, description="Requests worked on at the same time.")
     search_threads: int = Field(1, ge=1, description="Threads of the search within one request; answers are the same.")
     intra_op_threads: int = Field(1, ge=1, description="Threads of onnxruntime within one request.")

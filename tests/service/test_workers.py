@@ -1,0 +1,65 @@
+"""Several processes behind one address: one that is killed is replaced, all agree on the version, all end."""
+
+import os
+import signal
+import time
+
+import httpx
+import psutil
+import pytest
+
+from tests.service.serving import NOBODY, until
+from tests.service.tiny import VERSION
+from tests.world import running_scorer
+
+NEWER = "20270131T120000Z"
+ADMIN = {"authorization": "Bearer admin"}
+SCORE = {"user_id": "u1", "item_ids": ["i1", "i2"], "model": "din"}
+
+
+@pytest.fixture
+def running(tiny):
+    tiny.add("din")
+    with running_scorer(tiny.bundles, NOBODY, workers=2, admin_api_key="admin") as (process, port):
+        until(lambda: len(workers_of(process)) == 2)
+        yield process, f"http://127.0.0.1:{port}", tiny
+
+
+def workers_of(process):
+    """Children that run the scorer, beside multiprocessing's own."""
+    children = psutil.Process(process.pid).children()
+    return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
+
+
+def score(url):
+    """One call over a connection of its own, to whichever process takes it."""
+    return httpx.post(f"{url}/score", json=SCORE, timeout=30)
+
+
+def test_a_killed_process_is_replaced_and_the_others_serve_on(running):
+    process, url, _ = running
+    before = workers_of(process)
+    killed = min(before)
+    os.kill(killed, signal.SIGKILL)
+    died = time.monotonic()
+    until(lambda: len(workers_of(process) - {killed}) == 2, 5)
+    assert time.monotonic() - died < 2  # half a second between looks, and a start
+    assert {score(url).status_code for _ in range(20)} == {200}
+
+
+def test_all_agree_on_the_version(running):
+    _, url, tiny = running
+    tiny.add("din", NEWER)
+    body = {"parameters": {"version": NEWER}}
+    assert httpx.post(f"{url}/v2/repository/models/din/load", json=body, headers=ADMIN, timeout=30).status_code == 200
+    time.sleep(2)
+    assert {score(url).json()["version"] for _ in range(40)} == {NEWER}
+
+
+def test_an_end_ends_all(running):
+    process, _, _ = running
+    children = workers_of(process)
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    until(lambda: not any(psutil.pid_exists(child) for child in children), 10)
+    assert VERSION
