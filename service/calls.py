@@ -23,7 +23,7 @@ from service.scores import ScoreResponse
 from service.search_threads import SearchThreads
 from service.settings import Settings
 from service.shadow import Shadow
-from service.slots import Slots
+from service.slots import Queue, Slots
 from service.table_refresh import open_refresher
 from service.users import UserTrees
 from store.connection import connect
@@ -85,7 +85,10 @@ class Service:
         self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
         self.admin_thread = ThreadPoolExecutor(1, thread_name_prefix="admin")
         limit = settings.max_in_flight
-        self.score_slots, self.event_slots, self.user_slots = Slots(limit, self.metrics.in_flight), Slots(limit), Slots(limit)
+        self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
+        self.score_slots, self.event_slots, self.user_slots = (
+            Slots(limit, self.metrics.in_flight, self.queue), Slots(limit), Slots(limit),
+        )  # fmt: skip
 
     @property
     def bundles(self) -> Bundles:
@@ -143,6 +146,13 @@ class Service:
 
     def _answer(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         """Runs in a thread: bytes to bytes."""
+        began = time.perf_counter()
+        try:
+            return self._answered(wire, body, given_id, timer, http)
+        finally:
+            self.queue.took(time.perf_counter() - began)
+
+    def _answered(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         timer.enter("request")
         request = wire.read(body, self.settings.max_candidates)
         http.state.request_id = request_id = request.request_id or request_id_of(given_id)
