@@ -26,6 +26,7 @@ from service.problems import add_problems
 from service.request import ScoreRequest
 from service.sent_events import Events
 from service.settings import Settings
+from service.ui import add_page
 from service.version import VERSION
 
 log = logging.getLogger("longtrail")
@@ -95,6 +96,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app.include_router(v2_routes.router)
     app.include_router(admin.router)
+    add_page(app)
 
     # FastAPI's own page loads its parts from other hosts; these are a package's
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))

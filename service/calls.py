@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.shadow import Shadow
 from service.slots import Queue, Slots
 from service.table_refresh import open_refresher
+from service.user_map import UserMaps
 from service.users import UserTrees
 from store.connection import connect
 
@@ -79,7 +80,7 @@ class Service:
         self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
-        self.users = UserTrees(self.events_redis, bundles)
+        self.users, self.user_maps = UserTrees(self.events_redis, bundles), UserMaps(self.events_redis, bundles)
         # of their own: scores do not wait behind events, nor events behind the listing of a long life
         self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
         self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")

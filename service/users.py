@@ -44,7 +44,7 @@ class UserTrees:
         if not self._bundles.all:
             raise NoModel("users: no bundle is loaded, and the schema comes with one")
         schema = self._bundles.all[0].bundle.manifest.schema_
-        with _answering(user_id) as user:
+        with answering(user_id) as user:
             tree = BehaviourTree(self._redis, schema.data, len(schema.cross_features))
             life = tree.read_life(user)
             left = life.behaviours
@@ -76,13 +76,13 @@ class UserTrees:
         Raises:
             InvalidRequest: no id; StoreFailed: the store did not answer.
         """
-        with _answering(user_id) as user:
+        with answering(user_id) as user:
             removed = BehaviourTree(self._redis, self._bundles.data, 0).delete(user)
         return orjson.dumps({"user_id": user, "removed": removed})
 
 
 @contextmanager
-def _answering(user_id: str) -> Iterator[str]:
+def answering(user_id: str) -> Iterator[str]:
     """The id's one form; faults of the store as errors of the call."""
     try:
         yield canonical_id(user_id)
