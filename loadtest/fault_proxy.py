@@ -1,6 +1,6 @@
 """A TCP proxy in front of a store, that does to its connections what networks and servers do on bad days.
 
-    with fault_proxy(6379) as proxy:
+    with fault_proxy("redis://127.0.0.1:6379") as proxy:       proxy.url stands for it
         proxy.fault = Fault(delay_s=0.05, jitter_s=0.02)     from the next bytes on
 
 Named after toxiproxy's toxics where they are the same. What is said by `reply` is said to each command, whatever it is.
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import hiredis
 
@@ -38,8 +39,8 @@ class Fault:
 class FaultProxy:
     """A running proxy."""
 
-    def __init__(self, port: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.target, self.port = port, 0
+    def __init__(self, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._target, self.port = urlsplit(url), 0
         self.connections = 0  # taken so far
         self.commands = 0  # that were seen
         self._fault, self._loop = Fault(), loop
@@ -59,6 +60,11 @@ class FaultProxy:
     def open(self) -> int:
         """Connections that callers hold."""
         return len(self._open)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, in place of the store."""
+        return f"redis://127.0.0.1:{self.port}"
 
     async def listen(self) -> None:
         """Take connections, on the same port each time."""
@@ -92,7 +98,7 @@ class FaultProxy:
             return
         self._open.add(writer)
         try:
-            store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self.target, limit=CHUNK)
+            store_reader, store_writer = await self._connect()
         except OSError:
             self._open.discard(writer)
             _reset(writer)
@@ -110,6 +116,11 @@ class FaultProxy:
             for one in (writer, store_writer):
                 with suppress(OSError, RuntimeError):
                     one.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._target.scheme == "unix":
+            return await asyncio.open_unix_connection(self._target.path, limit=CHUNK)
+        return await asyncio.open_connection(self._target.hostname, self._target.port, limit=CHUNK)
 
     async def _commands(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, store: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()  # commands are arrays as replies are
@@ -162,12 +173,12 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextmanager
-def fault_proxy(port: int) -> Iterator[FaultProxy]:
-    """A proxy before the server on a port of this machine, in a thread of its own."""
+def fault_proxy(url: str) -> Iterator[FaultProxy]:
+    """A proxy before a server, redis:// or unix://, in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fault proxy", daemon=True)
     thread.start()
-    proxy = FaultProxy(port, loop)
+    proxy = FaultProxy(url, loop)
     try:
         asyncio.run_coroutine_threadsafe(proxy.listen(), loop).result(10)
         yield proxy

@@ -24,11 +24,6 @@ class OwnStore:
         """Where it listens, running or not."""
         return f"redis://127.0.0.1:{self._port}"
 
-    @property
-    def port(self) -> int:
-        """Its port."""
-        return self._port
-
     def start(self) -> None:
         """Start it, unless it runs."""
         if self._server is None:

@@ -52,8 +52,8 @@ def system(installed):
     """A scorer whose only way to its store is the proxy, and what every user's scores are."""
     tiny, store, _ = installed
     with (
-        fault_proxy(store.port) as proxy,
-        served(tiny.bundles, f"redis://127.0.0.1:{proxy.port}", store_timeout_ms=TIMEOUT_MS, model=MODEL) as (client, app),
+        fault_proxy(store.url) as proxy,
+        served(tiny.bundles, proxy.url, store_timeout_ms=TIMEOUT_MS, model=MODEL) as (client, app),
     ):
         whole = {k: until(lambda k=k: whole_of(client, k)) for k in range(USERS + 1)}
         yield proxy, client, app, whole

@@ -1,0 +1,112 @@
+"""What is put to the proof: a scorer over a store behind a proxy that can fail, with users of a known length."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from redis import Redis
+
+from loadtest.bench_setup import Serving, bundles_of, fill_store
+from loadtest.bench_world import BenchWorld, Sizes
+from loadtest.fault_proxy import FaultProxy, fault_proxy
+from loadtest.service_process import service_process
+from loadtest.speed_work import Work, bodies
+from store.connection import connect
+from store.embedded import embedded_store
+
+FOLDER = Path("runs/prove")
+SIZES = Sizes(items=20_000, categories=300, life_categories=100)
+MODEL, LIFE, USERS, CANDIDATES = "sim_hard", 1_000, 40, 500
+SERVING = Serving("proved", {MODEL: {}, "mean_pool": {}}, {})
+ADMIN_KEY = "prove"
+PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure."""
+
+    what: str
+    value: str
+    wanted: str
+    n: int
+    seconds: float
+    met: bool
+
+
+@dataclass(frozen=True)
+class System:
+    """A running scorer, and everything around it."""
+
+    pid: int
+    port: int
+    proxy: FaultProxy
+    store_pid: int
+    bundles: Path
+    requests: Sequence[bytes]
+
+    @property
+    def url(self) -> str:
+        """Of the scorer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Scorer and store on the first core alone, so that a generator on another one is not what is measured."""
+        cores = sorted(os.sched_getaffinity(0))
+        pids = (self.pid, self.store_pid)
+        _pin(pids, cores[:1])
+        own = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores[1:] or cores)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, own)
+            _pin(pids, cores)
+
+    @contextmanager
+    def frozen_store(self) -> Iterator[None]:
+        """SIGSTOP: the store holds its connections and answers nothing."""
+        os.kill(self.store_pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.store_pid, signal.SIGCONT)
+
+    def memory_mb(self) -> float:
+        """Resident memory of the scorer."""
+        return float(psutil.Process(self.pid).memory_info().rss) / 2**20
+
+
+@contextmanager
+def system(folder: Path = FOLDER, sizes: Sizes = SIZES, users: int = USERS, **settings: str) -> Iterator[System]:
+    """Made once in `folder`, used again after that; `settings`: CTR_ variables beyond the proofs' own."""
+    world = BenchWorld(sizes)
+    bundles = bundles_of(world, SERVING, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with embedded_store(folder / "store", borrow=False) as store_url:
+        redis: Redis = connect(store_url)
+        fill_store(world, redis, {LIFE: users}, [])
+        store_pid = int(redis.info("server")["process_id"])  # type: ignore[index]
+        redis.close()
+        work = Work("tree", MODEL, LIFE, 1, life=LIFE, categories=50, candidates=CANDIDATES, serving=SERVING)
+        with (
+            fault_proxy(store_url) as proxy,
+            service_process(
+                "", "/v2/health/ready", folder / "scorer.log", CTR_BUNDLES=str(bundles), CTR_REDIS_URL=proxy.url,
+                CTR_ADMIN_API_KEY=ADMIN_KEY, CTR_MODEL=MODEL, **PATIENT | settings,
+            ) as (process, port),
+        ):  # fmt: skip
+            yield System(process.pid, port, proxy, store_pid, bundles, bodies(world, work, users))
+
+
+def _pin(pids: Sequence[int], cores: Sequence[int]) -> None:
+    """All threads of some processes."""
+    for pid in pids:
+        for thread in psutil.Process(pid).threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, cores)
