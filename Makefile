@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-check bench-gpu lock clean
+.PHONY: help install demo serve test check bench bench-check prove bench-gpu lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-check: .venv/installed ## stage times against loadtest/results/baseline.js
 
 bench-gpu: .venv/installed ## the speed table on a GPU, and 1,000 candidates x 10^5 behaviours; needs onnxruntime-gpu
 	$(BIN)/python -m loadtest bench-gpu
+
+prove: .venv/installed ## what it survives: load, faults, swaps, ends, fuzz, time; into loadtest/results/ (8 minutes)
+	$(BIN)/python -m loadtest prove
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	./locks/update.sh

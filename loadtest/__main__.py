@@ -100,6 +100,21 @@ def bench_check_command(
         raise SystemExit(1)
 
 
+@app.command("prove")
+def prove_command(
+    long: Annotated[bool, typer.Option("--long", help="Soak of 30 minutes, fuzz of 10, 100 swaps; about 50 minutes.")] = False,
+    only: Annotated[str, typer.Option(help="These parts, by comma: faults,overload,swaps,fuzz,soak,drain,worker.")] = "",
+) -> None:
+    """Load, faults, swaps, ends, fuzz and time: what the scorer survives, into loadtest/results/reliability.md; status 1 where a
+    figure is not met."""
+    from loadtest.proofs.page import prove
+
+    page, met = prove(long, only)
+    console.print(f"prove: {page}")
+    if not met:
+        raise SystemExit(1)
+
+
 @app.command("plan")
 def plan_command(
     users: Annotated[float, typer.Option(min=1, help="Users with a history.")] = 600e6,

@@ -1,0 +1,128 @@
+"""Requests that are none: bytes, headers, lengths and bodies made to go wrong. No answer is a 5xx, and the scorer lives."""
+
+import json
+import random
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from loadtest.proofs.system import Row, System
+
+PATHS = (
+    "/score", "/events", "/v2/models/mean_pool/infer", "/v2/models/mean_pool", "/v2/repository/index", "/users/x/behaviours",
+    "/users/x/behaviours?limit=-1&after=1-1", "/v2", "/metrics", "/ui", "/ui/users/x?bins=3", "/ui/files/../../settings.py", "/docs",
+    "/openapi.json", "/admin/models/mean_pool/labels", "/%00", "/" + "a" * 9_000, "*", "", "http://other/score",
+)  # fmt: skip
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "G\0T", "")
+ALLOWED = {503, 504}  # that the contract names
+
+
+def prove_fuzz(system: System, seconds: float, seed: int = 1) -> list[Row]:
+    """Raw sockets for so long."""
+    rng, kinds, bad = random.Random(seed), Counter[str](), list[str]()
+    started, cases = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        sent = rng.choice(CASES)(rng)
+        status = _answer(system.port, sent, rng)
+        kinds[status[:1] + "xx" if status else "none"] += 1
+        cases += 1
+        if status.startswith("5") and int(status) not in ALLOWED:
+            bad.append(f"{status}: {sent[:200]!r}")
+    alive = _answer(system.port, _request("POST", "/score", system.requests[0], "application/json"), rng)
+    answers = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    return [
+        Row("raw sockets: answers of 5xx", f"{len(bad)} ({answers}){': ' + bad[0] if bad else ''}", "0", cases, seconds, not bad),
+        Row("raw sockets: the scorer scores afterwards", alive, "200", 1, 0, alive == "200"),
+    ]
+
+
+def _answer(port: int, sent: bytes, rng: random.Random) -> str:
+    """The status of what comes back, "" = nothing does."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.settimeout(0.5)
+        try:
+            at = 0
+            while at < len(sent):  # in pieces, sometimes
+                size = len(sent) if rng.random() < 0.8 else rng.randint(1, 64)
+                connection.sendall(sent[at : at + size])
+                at += size
+            if rng.random() < 0.05:
+                return ""  # hangs up without reading
+            head = connection.recv(4_096)
+        except OSError:
+            return ""
+    return head[9:12].decode("latin-1") if head.startswith(b"HTTP/1.1 ") else ""
+
+
+def _request(method: str, path: str, body: bytes, media: str, *headers: str, length: str | None = None) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: localhost", f"content-type: {media}", *headers]
+    lines.append(f"content-length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body
+
+
+def _body(rng: random.Random) -> bytes:
+    """Something like a body."""
+    good = {"user_id": "1000-1", "item_ids": ["i1", "i2"], "model": "mean_pool"}
+    value = rng.choice([None, True, -1, 2**63, 2**64, 1e308, "", "\0", "\ud800", "x" * 200, [], [[]], {}, {"a": 1}, "NaN"])
+    field = rng.choice(["user_id", "item_ids", "model", "timeout_ms", "at", "context", "explain", "request_id", "inputs", "events"])
+    text = json.dumps(good | {field: value})
+    return rng.choice([
+        lambda: text.encode("utf-8", "surrogatepass"),
+        lambda: text[: rng.randint(0, len(text))].encode("utf-8", "replace"),
+        lambda: b"[" * rng.randint(1, 200_000),
+        lambda: b'{"a":' * rng.randint(1, 50_000),
+        lambda: rng.randbytes(rng.randint(0, 300)),
+        lambda: b'{"user_id": 1, "user_id": 2, "item_ids": ["a"], "item_ids": 7}',
+        lambda: json.dumps(good | {"item_ids": ["i"] * rng.choice([0, 1_000, 1_001, 20_000])}).encode(),
+        lambda: b"\xef\xbb\xbf" + text.encode("utf-8", "surrogatepass"),
+    ])()
+
+
+def _bodies(rng: random.Random) -> bytes:
+    media = rng.choice(["application/json", "application/json; charset=utf-16", "text/plain", "application/octet-stream", ""])
+    return _request("POST", rng.choice(PATHS), _body(rng), media)
+
+
+def _tensors(rng: random.Random) -> bytes:
+    head = json.dumps({"inputs": [
+        {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["u"]},
+        {"name": "item_ids", "shape": [rng.choice([1, 2, -1, 2**40])], "datatype": rng.choice(["BYTES", "INT64", "FP32"]),
+         "parameters": {"binary_data_size": rng.choice([0, 8, 16, -1, 10**9])}},
+    ]}).encode()  # fmt: skip
+    length = rng.choice([len(head), 0, -1, 10**12, "x"])
+    body = head + rng.randbytes(rng.choice([0, 8, 16]))
+    return _request("POST", "/v2/models/mean_pool/infer", body, "application/octet-stream", f"inference-header-content-length: {length}")
+
+
+def _methods(rng: random.Random) -> bytes:
+    return _request(rng.choice(METHODS), rng.choice(PATHS), _body(rng) if rng.random() < 0.5 else b"", "application/json")
+
+
+def _headers(rng: random.Random) -> bytes:
+    odd = rng.choice([
+        "x: " + "y" * 100_000, "transfer-encoding: chunked", "content-encoding: gzip", "expect: 100-continue", "x-request-id: \x01",
+        "authorization: Bearer \xff", "connection: upgrade", "upgrade: websocket", "content-length: 5", ": nothing", "no colon",
+        "x-request-id: " + "z" * 129, "host: \0", "content-type: application/json",
+    ])  # fmt: skip
+    many = [odd] * rng.choice([1, 1, 1, 2_000])
+    return _request("POST", "/score", _body(rng), "application/json", *many)
+
+
+def _lengths(rng: random.Random) -> bytes:
+    length = rng.choice(["", "-1", "99999999999", "1e3", "0x10", "٣", str(2**70)])
+    return _request("POST", "/score", _body(rng), "application/json", length=length)
+
+
+def _noise(rng: random.Random) -> bytes:
+    return rng.randbytes(rng.randint(1, 2_000))
+
+
+def _zipped(rng: random.Random) -> bytes:
+    import gzip
+
+    bomb = gzip.compress(b"0" * 10_000_000)
+    return _request("POST", "/score", bomb, "application/json", "content-encoding: gzip")
+
+
+CASES: tuple[Callable[[random.Random], bytes], ...] = (_bodies, _bodies, _bodies, _tensors, _methods, _headers, _lengths, _noise, _zipped)
