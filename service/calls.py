@@ -19,6 +19,7 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.problems import request_id_of
 from service.request import ScoreRequest, parse
+from service.request_log import RequestLog
 from service.scores import ScoreResponse
 from service.search_threads import SearchThreads
 from service.settings import Settings
@@ -78,6 +79,9 @@ class Service:
             self.refresher.start(settings.table_poll_s)
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
+        self.request_log = (
+            RequestLog(settings.request_log, settings.request_log_share, bundles, self.metrics) if settings.request_log else None
+        )
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users, self.user_maps = UserTrees(self.events_redis, bundles), UserMaps(self.events_redis, bundles)
@@ -162,6 +166,8 @@ class Service:
         response = score(request, self.scorer, timer)
         content, headers = wire.write(response, request_id)
         self._count(request, response, timer, http)
+        if self.request_log is not None:
+            self.request_log.offer(request, response, request_id)
         self._show(request, response)
         return content, {"x-request-id": request_id, **headers}
 
@@ -194,6 +200,8 @@ class Service:
             self.refresher.close()
         self.threads.shutdown(wait=True)
         self.shadow.close()
+        if self.request_log is not None:
+            self.request_log.close()
         self.search_threads.close()
         for thread in (self.event_thread, self.user_thread, self.admin_thread):
             thread.shutdown(wait=True)

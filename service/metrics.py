@@ -155,6 +155,7 @@ class Metrics:
             "ctr_shadow_rank_correlation", "Spearman's rho of a shadow's scores and the answer's.", ["model"],
             buckets=(-0.5, 0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1), registry=to,
         )  # fmt: skip
+        self.request_log = Counter("ctr_request_log", "Requests of the sample that is logged.", ["result"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
         self.table_age = Gauge("ctr_table_age_seconds", "Since the item tables in use were published.", ["model"], registry=to)
         self.table_version = Gauge("ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to)

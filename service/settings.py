@@ -72,9 +72,16 @@ class Settings(BaseModel):
     events_keep_s: int = Field(600, ge=0, description="Entries that every group has acknowledged stay in the stream so long.")
     consumer_port: int = Field(9101, ge=0, le=65535, description="Port of the consumer's metrics; 0 = none.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
+    request_log: Path | None = Field(None, description="Folder for a sample of requests and scores, as Parquet; empty = none.")
+    request_log_share: float = Field(0.01, ge=0, le=1, description="Share of the requests that is logged.")
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
     admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")
     auth: Literal["on", "off"] = Field("on", description="off = open on any host, with an empty key.")
+
+    @field_validator("request_log", mode="before")
+    @classmethod
+    def _none_where_empty(cls, folder: object) -> object:
+        return folder or None
 
     @field_validator("redis_url", "redis_read_url")
     @classmethod

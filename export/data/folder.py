@@ -15,6 +15,7 @@ from export.data.source import RESERVED, DataInvalid, Source
 from store.ids import InvalidId, canonical_id
 from store.types import MAX_TS
 
+LOGGED = "logged_"  # columns of the scorer's request log that are not for training
 STEP_S = 3600  # a step of an order without a clock
 
 
@@ -30,6 +31,7 @@ def read(folder: Path, name: str) -> Source:
     if from_steps:
         interactions["ts"] = _integers(path, interactions, "step", 0, MAX_TS // STEP_S) * STEP_S
     interactions = interactions.drop(columns="step", errors="ignore")  # beside ts it says nothing
+    interactions = interactions.drop(columns=[name for name in interactions if name.startswith(LOGGED)])
     for column in ("user_id", "item_id", "category", "ts"):
         if column not in interactions:
             raise DataInvalid(f"{path}: column {column} is missing" + (" (and step, which may stand for it)" * (column == "ts")))
