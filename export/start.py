@@ -77,6 +77,18 @@ class Start:
             raise TrainingFailed(f"{error.filename}: missing; training continues from a bundle or a run that holds it") from None
         return Start(folder, model, as_config(config), schema, registry, names, features, weights, sha256(file)[:16])
 
+    def config_of(self, dataset: Dataset, name: str) -> dict[str, Any]:
+        """The config to build model `name` with.
+
+        Raises:
+            TrainingFailed: the weights are of another model or data set.
+        """
+        there = {"model": self.model, "data set": self.schema.data}
+        for what, here in {"model": name, "data set": dataset.schema.data}.items():
+            if there[what] != here:
+                raise TrainingFailed(f"{self.folder}: weights of {what} {there[what]}, not of {here}")
+        return self.config
+
     def carry_over(self, dataset: Dataset, name: str, model: CTRModel) -> dict[str, int]:
         """Load the weights into a fresh model of a data set.
 
@@ -84,13 +96,8 @@ class Start:
             how many values of each item feature are new.
 
         Raises:
-            TrainingFailed: another model or data set, other features, fewer values than there were, or parameters
-                of another shape.
+            TrainingFailed: other features, fewer values than there were, or parameters of another shape.
         """
-        there = {"model": self.model, "data set": self.schema.data}
-        for what, here in {"model": name, "data set": dataset.schema.data}.items():
-            if there[what] != here:
-                raise TrainingFailed(f"{self.folder}: weights of {what} {there[what]}, not of {here}")
         rows, new = self._rows(dataset, model)
         fresh = model.state_dict()
         for parameter, value in fresh.items():

@@ -80,7 +80,7 @@ def train(
             f"{dataset.schema.data}: {len(requests)} training requests for {settings.devices} devices, both labels are needed"
         )
     torch.manual_seed(settings.seed)
-    model = build(name, data_shape(dataset), **((start.config if start else {}) | config))
+    model = build(name, data_shape(dataset), **((start.config_of(dataset, name) if start else {}) | config))
     new_values = start.carry_over(dataset, name, model) if start else None
     made = made_from(dataset, model, name, settings, start.digest if start else None)
 

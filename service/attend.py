@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from service.device import CPU, offers_cuda
 from service.device_graph import DeviceGraph
 from service.device_options import ON_CPU, DeviceOptions, Providers
+from service.parts import parts
 from service.search import Searched
 from service.tables import Tables
 from store.bundle import GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
@@ -107,6 +108,7 @@ class _Session:
         if found != stated:
             raise BundleInvalid(f"{path}: inputs {sorted(found)}, the manifest says {sorted(stated)}")
         self.weighs = any(node.name == "weight" for node in self._session.get_outputs())
+        self._dim = bundle.tables[ITEM_VECTOR].shape[1]
         self._request_inputs = sorted(stated - set(bundle.tables))
         self._tables = {
             table: self.value(bundle.tables[table]) for table in sorted(stated & set(bundle.tables))
@@ -128,6 +130,14 @@ class _Session:
         self, inputs: GraphInputs, outputs: list[str], tables: Mapping[str, onnxruntime.OrtValue]
     ) -> list[NDArray[Any]]:  # fmt: skip
         """The outputs asked for; `tables` stand in place of the bound ones of their names."""
+        found = [
+            self._run(part, outputs, tables) for part in (parts(inputs, self._dim) if "candidate_row" in inputs else [inputs])
+        ]
+        return found[0] if len(found) == 1 else [np.concatenate(values, axis=1) for values in zip(*found, strict=True)]
+
+    def _run(
+        self, inputs: GraphInputs, outputs: list[str], tables: Mapping[str, onnxruntime.OrtValue]
+    ) -> list[NDArray[Any]]:  # fmt: skip
         binding = self._session.io_binding()
         for name, table in self._tables.items():
             binding.bind_ortvalue_input(name, tables.get(name, table))

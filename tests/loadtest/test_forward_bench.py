@@ -5,7 +5,6 @@ import pytest
 
 from loadtest import forward_bench, forward_work
 from loadtest.bench_setup import Serving, bundles_of
-from loadtest.bench_world import BenchWorld, Sizes
 from loadtest.forward_bench import measure_forwards
 from loadtest.forward_ours import kept, read_request
 from loadtest.forward_work import ForwardWork, ours_once, write_request
@@ -17,11 +16,6 @@ from store.bundle import versions
 SERVING = Serving("forward", {"sdim": {}, "sim_soft": {"k": 20}}, {})
 WORKS = [ForwardWork("sdim", 300, 1, serving=SERVING), ForwardWork("sim_soft", 120, 1, tiled=True, serving=SERVING)]
 PEERS = (FOLDER / "installed.txt").is_file()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return BenchWorld(Sizes(items=2_000, categories=40, life_categories=20))
 
 
 @pytest.fixture(scope="module")

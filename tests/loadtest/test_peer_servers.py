@@ -13,7 +13,7 @@ import pytest
 
 from loadtest import peer_servers, peers_bench, speed_point
 from loadtest.bench_setup import Serving, bundles_of
-from loadtest.bench_world import BenchWorld, Sizes
+from loadtest.bench_world import Sizes
 from loadtest.peer_environment import FOLDER
 from loadtest.peer_process import ask, peer_server
 from loadtest.peer_requests import check_answer, prepare
@@ -28,11 +28,6 @@ EFFORT = Effort(
 )
 SERVING = replace(peer_servers.SERVING, models={"mean_pool": {}})
 PEERS = (FOLDER / "installed.txt").is_file()
-
-
-@pytest.fixture(scope="module")
-def world():
-    return BenchWorld(Sizes(items=2_000, categories=40, life_categories=20))
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,13 @@ import torch
 from export.models import build
 from export.precompute import item_tables
 from export.run import shape_of
-from loadtest.bench_world import LAST_TS, BenchWorld, Sizes
+from loadtest.bench_world import LAST_TS
 from loadtest.forward_tiled import GRAPH, feed
 from loadtest.tiled_graph import export_tiled
 from store.graph_inputs import scores_of, search_inputs
 from store.search import SEARCHES
 
 LENGTH, CANDIDATES = 150, 7
-
-
-@pytest.fixture(scope="module")
-def world():
-    return BenchWorld(Sizes(items=2_000, categories=40, life_categories=20))
 
 
 @pytest.mark.parametrize(

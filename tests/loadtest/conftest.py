@@ -1,0 +1,11 @@
+"""What tests of several benchmarks share."""
+
+import pytest
+
+from loadtest.bench_world import BenchWorld, Sizes
+
+
+@pytest.fixture(scope="session")
+def world():
+    """A small made-up data set; no test changes it."""
+    return BenchWorld(Sizes(items=2_000, categories=40, life_categories=20))
