@@ -6,6 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.http_head import LimitedHttp
 from service.settings import Settings, read_settings
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
@@ -18,7 +19,7 @@ def run(settings: Settings, redis_url: str) -> None:
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     uvicorn.run(
         "service.server:worker" if several else create_app(settings, redis_url), factory=several, workers=settings.workers,
-        host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False, log_level="warning",
+        host=settings.host, port=settings.port, loop="uvloop", http=LimitedHttp, access_log=False, log_level="warning",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.timeout_ms / 1000) + LAST_S, server_header=False,
     )  # fmt: skip
 
