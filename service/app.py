@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
@@ -32,12 +32,12 @@ from service.version import VERSION
 log = logging.getLogger("longtrail")
 
 
-def create_app(settings: Settings, redis_url: str) -> FastAPI:
-    """The application. Bundles are loaded and warmed when it starts; the store may come later."""
+def create_app(settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> FastAPI:
+    """The application. Bundles are loaded and warmed when it starts (`at_start`: see `Bundles`); the store may come later."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url)
+        service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url, at_start)
         app.state.service = service
         bundles = service.bundles
         log.info("serving %s of %s", ", ".join(one.bundle.name for one in bundles.all) or "no model", bundles.data or "no data")

@@ -21,6 +21,11 @@ def bundles_in(folder: Path) -> list[tuple[str, str]]:
     return [(model, version) for version, model in sorted(found, reverse=True)]
 
 
+def newest_in(folder: Path) -> dict[str, str]:
+    """The newest version of each model."""
+    return {model: there[-1] for model in models_in(folder) if (there := versions_in(folder, model))}
+
+
 def mark_of(path: Path) -> tuple[int, int] | None:
     """What tells one content of a file from another; None: there is no such file."""
     try:

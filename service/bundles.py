@@ -7,7 +7,7 @@ loaded and warmed beside the others before that; one that cannot be is refused, 
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,14 +43,14 @@ class Bundles:
 
     def __init__(
         self, folder: Path, data: str, default_model: str, loading: Loading, metrics: Metrics,
-        at_start: Iterable[tuple[str, str]] | None = None,
+        at_start: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Load what the labels of every model of one data set name, else its newest good version. Nothing here raises for a
         bad bundle.
 
         Args:
             data: the data set to serve; empty = that of the newest good bundle.
-            at_start: (model, version) of what may be taken up without labels; None = all that is there. Of several processes
+            at_start: the newest version of each model that may be taken up without labels; None = any. Of several processes
                 one that is started later must not take up what the others have not.
         """
         self.refused: dict[str, str] = {}
@@ -60,9 +60,8 @@ class Bundles:
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
-        known = None if at_start is None else set(at_start)
         for model, version in bundles_in(folder):
-            if model not in self._served and (known is None or (model, version) in known):
+            if model not in self._served and (at_start is None or version <= at_start.get(model, "")):
                 self._take_up(model, version)
 
     @property

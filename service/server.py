@@ -1,15 +1,18 @@
 """The server around the application: one process, or several behind one address with a parent that replaces those that die."""
 
+import json
 import os
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.bundle_folder import newest_in
 from service.http_head import LimitedHttp
 from service.settings import Settings, read_settings
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
+AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
 
 
@@ -17,6 +20,8 @@ def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
     several = settings.workers > 1
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
+    if several and not settings.bundles_poll_s:
+        os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     uvicorn.run(
         "service.server:worker" if several else create_app(settings, redis_url), factory=several, workers=settings.workers,
         host=settings.host, port=settings.port, loop="uvloop", http=LimitedHttp, access_log=False, log_level="warning",
@@ -27,4 +32,5 @@ def run(settings: Settings, redis_url: str) -> None:
 def worker() -> FastAPI:
     """The application of one process of several."""
     settings = read_settings()
-    return create_app(settings, settings.redis_url)
+    at_start = json.loads(os.environ.get(AT_START, "null"))
+    return create_app(settings, settings.redis_url, at_start)

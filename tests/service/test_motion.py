@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from service.bundle_folder import bundles_in
+from service.bundle_folder import newest_in
 from service.bundles import Bundles
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Canary, Labels, read_labels, write_labels
@@ -204,7 +204,7 @@ def test_a_model_that_is_unloaded_is_so_in_other_processes_and_after_a_start(fol
 
 def test_a_process_that_is_started_later_takes_up_what_the_others_have(folder):
     """Without labels, of several processes: a version that came since waits for a call."""
-    at_start = bundles_in(folder.bundles)
+    at_start = newest_in(folder.bundles)
     first = opened(folder, at_start=at_start)
     folder.add("din", THIRD)
     folder.add("eta")
