@@ -1,8 +1,8 @@
 """A sample of what was asked and answered, as Parquet in the form of own data: for the next training, once labels are joined.
 
 A row a candidate: user_id, item_id, category, ts and the context, and beside them columns that training does not read:
-`logged_request_id`, `logged_model`, `logged_version`, `logged_score`. Clicks are joined by request id and item as `label`. A file is
-whole when it has its name; a folder of them with the name interactions.parquet is read like one file. The log is never in the way:
+`logged_request_id`, `logged_model`, `logged_version`, `logged_score`. Clicks are joined by request id and item as `label`. A file
+is whole when it has its name; a folder of them named interactions.parquet is read like one file. The log is never in the way:
 what cannot be written in time is dropped and counted.
 """
 
