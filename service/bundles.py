@@ -102,9 +102,9 @@ class Bundles:
         everything = self._served
         if not everything:
             raise NoModel("no bundle is loaded" + "".join(f"; {reason}" for reason in self.refused.values()))
-        name, _, which = (asked or self._default_name()).partition(":")
+        name, colon, which = (asked or self._default_name()).partition(":")
         if served := everything.get(name):
-            version = (served.labels.of(which) or which) if which else served.labels.answering(name, user_id)
+            version = (served.labels.of(which) or which) if colon else served.labels.answering(name, user_id)
             if loaded := served.loaded.get(version):
                 return loaded
         known = ", ".join(f"{one.model}:{one.version}" for one in self.loaded)

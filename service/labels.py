@@ -38,7 +38,12 @@ class Canary(BaseModel):
 class Labels(BaseModel):
     """What the versions of one model are for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True,
+        json_schema_extra={
+            "examples": [{"stable": "20260131T120000Z", "canary": {"version": "20260207T120000Z", "percent": 5}, "shadow": None}]
+        },
+    )  # fmt: skip
     stable: Version
     canary: Canary | None = None
     shadow: Version | None = None

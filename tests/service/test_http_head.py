@@ -76,6 +76,18 @@ def test_what_is_no_http_is_a_400(running):
     assert (status, problem["status"], problem["title"]) == (400, 400, "bad request")
 
 
+@pytest.mark.parametrize("stated", ["-1", "1e3", "0x10", "9" * 30, "5, 5", "٣"])
+def test_a_length_that_is_none_is_a_400(running, stated):
+    head = f"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {stated}\r\n\r\n"
+    assert exchanged(running, head.encode(), BODY)[0] == 400
+
+
+@pytest.mark.parametrize("length", [10**7, 2**63 - 1])
+def test_a_length_beyond_the_limit_is_refused_before_the_body(running, length):
+    head = f"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"
+    assert exchanged(running, f"{head}connection: close\r\n\r\n".encode())[0] == 413
+
+
 def test_a_head_that_takes_too_long_is_408(running, monkeypatch):
     monkeypatch.setattr(service.http_head, "MAX_S", 0.1)
     status, problem = exchanged(running, LIVE + b"x: ")
