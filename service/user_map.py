@@ -49,14 +49,17 @@ class UserMaps:
         edges = np.linspace(first, last + 1, bins + 1)
         rows = _rows(life, edges)
         return orjson.dumps({
-            "user_id": user, "total": len(life), "bad_records": read.bad_records, "edges": np.floor(edges).astype(np.int64).tolist(),
-            "categories": [{"category": names.get(row), "total": int(counts.sum()), "counts": counts.tolist()} for row, counts in rows],
+            "user_id": user, "total": len(life), "bad_records": read.bad_records,
+            "edges": np.floor(edges).astype(np.int64).tolist(),
+            "categories": [
+                {"category": names.get(row), "total": int(counts.sum()), "counts": counts.tolist()} for row, counts in rows
+            ],
             "other_categories": max(len(np.unique(life.category)) - len(rows), 0),
             "suggested": suggested(life, bundle.registry, user),
         })  # fmt: skip
 
 
-def _rows(life: Behaviours, edges: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> "list[tuple[int, np.ndarray]]":  # type: ignore[type-arg]
+def _rows(life: Behaviours, edges: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> "list[tuple[int, np.ndarray]]":
     """Category rows of the largest categories, and their behaviours in each bin."""
     categories, place = np.unique(life.category, return_inverse=True)
     if not len(categories):
@@ -73,7 +76,9 @@ def suggested(life: Behaviours, registry: Registry, user: str) -> list[str]:
     random = np.random.default_rng(list(user.encode()))
     newest = list(dict.fromkeys(registry.known(life.row[::-1]).tolist()))
     own = [row for row in newest if row >= 2][: CANDIDATES // 2]
-    alike = np.flatnonzero(np.isin(registry.category, np.unique(registry.category[own]))) if own else np.arange(registry.item_rows)
+    alike = (
+        np.flatnonzero(np.isin(registry.category, np.unique(registry.category[own]))) if own else np.arange(registry.item_rows)
+    )
     alike = alike[alike >= 2]
     others = random.choice(alike, min(CANDIDATES, len(alike)), replace=False).tolist() if len(alike) else []
     rows = list(dict.fromkeys([*own, *others]))[:CANDIDATES]
