@@ -1,29 +1,71 @@
 """The server around the application: one process, or several behind one address with a parent that replaces those that die."""
 
 import os
+import socket
+import time
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app
+from service.listener import let_nobody_in
 from service.settings import Settings, read_settings
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
+LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 
 def run(settings: Settings, redis_url: str) -> None:
-    """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
+    """Serve until stopped. With several processes, one that dies is replaced within a second, and SIGHUP replaces them one by one."""
     several = settings.workers > 1
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
-    uvicorn.run(
-        "service.server:worker" if several else create_app(settings, redis_url), factory=several, workers=settings.workers,
-        host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False, log_level="warning",
-        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.timeout_ms / 1000) + LAST_S, server_header=False,
+    config = uvicorn.Config(
+        "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
+        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.timeout_ms / 1000) + LAST_S, server_header=False,
     )  # fmt: skip
+    listener = config.bind_socket()
+    with suppress(KeyboardInterrupt):
+        if several:
+            Parent(config, [listener], settings.drain_ms / 1000).run()
+        else:
+            config.app, config.factory = create_app(settings, redis_url, listener), False
+            uvicorn.Server(config).run([listener])
 
 
 def worker() -> FastAPI:
     """The application of one process of several."""
     settings = read_settings()
     return create_app(settings, settings.redis_url)
+
+
+class Lingering(HttpToolsProtocol):
+    """A connection that is not hung up under a request that is on its way: when the listener is closed it stays a moment longer."""
+
+    def shutdown(self) -> None:
+        """What the server says to each connection at the end."""
+        self.loop.call_later(LINGER_S, self._end)
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
+
+
+class Parent(Multiprocess):
+    """Ends the listener that its processes share, when they have served on for as long as they should."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_s: float) -> None:
+        super().__init__(config, sockets)
+        self._drain_s = drain_s
+
+    def terminate_all(self) -> None:
+        """SIGTERM for each process; all close the listener after this."""
+        super().terminate_all()
+        time.sleep(self._drain_s)
+        for listener in self.sockets:
+            let_nobody_in(listener)
+            listener.close()
