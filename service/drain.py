@@ -1,8 +1,8 @@
 """SIGTERM without losing a call.
 
 The scorer is at once not ready, so that whoever spreads the load sends it less; it serves on for CTR_DRAIN_MS, over open and new
-connections, and asks every caller to connect anew. Then nobody is let in any more, the listener closes, and what is in flight ends.
-The application does this itself, so it is the same under one process and under several.
+connections, and asks every caller to connect anew. Then nobody is let in any more, the listener closes, and what is in flight
+ends. The application does this itself, so it is the same under one process and under several.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ class Draining(Protocol):
 def drained_at_sigterm(service: Draining, drain_s: float, listener: socket.socket | None = None) -> Iterator[None]:
     """While this lasts the first SIGTERM begins the end and comes to the server `drain_s` later; a second one comes at once.
 
-    `listener` is this process' alone; one that others have too is for their parent to end. Nothing changes outside the main thread,
-    where there are no signals.
+    `listener` is this process' alone; one that others have too is for their parent to end. Nothing changes outside the main
+    thread, where there are no signals.
     """
     before = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -1,8 +1,8 @@
 """The end of listening without a reset: what nobody will answer any more is not let in.
 
 A listener that is closed resets the connections that the kernel has taken and the server has not, with the requests on them.
-So its packets are dropped first, then the server takes what is there, then it closes. Who connects meanwhile waits a moment, and is
-refused.
+So its packets are dropped first, then the server takes what is there, then it closes. Who connects meanwhile waits a moment,
+and is refused.
 """
 
 import ctypes

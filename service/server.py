@@ -20,7 +20,7 @@ LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 
 def run(settings: Settings, redis_url: str) -> None:
-    """Serve until stopped. With several processes, one that dies is replaced within a second, and SIGHUP replaces them one by one."""
+    """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
     several = settings.workers > 1
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     config = uvicorn.Config(
@@ -44,7 +44,7 @@ def worker() -> FastAPI:
 
 
 class Lingering(HttpToolsProtocol):
-    """A connection that is not hung up under a request that is on its way: when the listener is closed it stays a moment longer."""
+    """Connections that stay a moment longer than the listener: none is hung up under a request that is on its way."""
 
     def shutdown(self) -> None:
         """What the server says to each connection at the end."""

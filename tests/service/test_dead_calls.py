@@ -55,7 +55,9 @@ def hang_up(client, *connections):
 
 
 def gone(client):
-    found = re.search(r'^ctr_requests_total\{code="499",model="",route="/score"\} (\S+)$', client.get("/metrics").text, re.MULTILINE)
+    found = re.search(
+        r'^ctr_requests_total\{code="499",model="",route="/score"\} (\S+)$', client.get("/metrics").text, re.MULTILINE
+    )
     return float(found[1]) if found else 0.0
 
 
