@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -41,8 +42,11 @@ from service.version import VERSION
 log = logging.getLogger("longtrail")
 
 
-def create_app(settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> FastAPI:
-    """The application. Bundles are loaded and warmed when it starts (`at_start`: see `Bundles`); the store may come later."""
+def create_app(
+    settings: Settings, redis_url: str, listener: socket.socket | None = None, at_start: Mapping[str, str] | None = None
+) -> FastAPI:  # fmt: skip
+    """The application. Bundles are loaded and warmed when it starts (`at_start`: see `Bundles`); the store may come later.
+    `listener`: where it is served, if this process alone has it."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,7 +57,7 @@ def create_app(settings: Settings, redis_url: str, at_start: Mapping[str, str] |
         follower = Follower(bundles, settings.bundles_poll_s)
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
-        with drained_at_sigterm(service, settings.drain_ms / 1000):
+        with drained_at_sigterm(service, settings.drain_ms / 1000, listener):
             yield
         follower.close()
         service.close()

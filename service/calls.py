@@ -166,6 +166,7 @@ class Service:
         http.state.request_id = request_id = request.request_id or request_id_of(given_id)
         if request.timeout_ms is not None:
             timer.allow(request.timeout_ms)
+            timer.enter("request")  # its own time may have ended while it waited
         response = score(request, self.scorer, timer)
         content, headers = wire.write(response, request_id)
         self._count(request, response, timer, http)
