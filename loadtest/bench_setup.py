@@ -27,8 +27,8 @@ from export.models import build
 from export.run import Run, data_shape, write_json
 from loadtest.bench_world import CROSS, DATA, SEED, BenchWorld
 from service.bundles import Bundles
-from service.loading import Loading
 from service.keeper import ModelStates
+from service.loading import Loading
 from service.metrics import Metrics
 from store.append import Appender, Arrived
 from store.behaviour_tree import BehaviourTree

@@ -22,7 +22,13 @@ def service_process(command: str, path: str, log: Path, **settings: str) -> Iter
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
-    environment |= {"CTR_PROVIDERS": "cpu", "CTR_DRAIN_MS": "0", **settings, "CTR_PORT": str(port), "CTR_CONSUMER_PORT": str(port)}
+    environment |= {
+        "CTR_PROVIDERS": "cpu",
+        "CTR_DRAIN_MS": "0",
+        **settings,
+        "CTR_PORT": str(port),
+        "CTR_CONSUMER_PORT": str(port),
+    }
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         process = subprocess.Popen([sys.executable, "-m", "service", *command.split()], env=environment, stderr=output)

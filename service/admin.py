@@ -107,5 +107,3 @@ def _unload(service: Service, model: str) -> bytes:
 
 def _label(service: Service, model: str, wanted: Labels) -> bytes:
     return service.bundles.label(model, wanted).model_dump_json().encode()
-
-

@@ -78,7 +78,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     _straight(app, score_route, events_route)
 
     @app.get(
-        "/users/{user_id:path}/behaviours", openapi_extra={"parameters": LISTING}, summary="A user's tree, newest behaviours first"
+        "/users/{user_id:path}/behaviours",
+        openapi_extra={"parameters": LISTING},
+        summary="A user's tree, newest behaviours first",
     )
     async def behaviours_route(user_id: str, request: Request) -> Response:
         check_key(request, settings)

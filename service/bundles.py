@@ -166,11 +166,13 @@ class Bundles:
                             self._change(model, labels, written=True)
                     elif newest and served is None and model not in self._unloaded:
                         self._take_up(model, version)
-                    elif newest and served is not None and mark is None and version > max(served.loaded):
-                        if f"{model}:{version}" not in self.refused:
-                            self._change(model, Labels(stable=version), written=True)
+                    elif newest and served is not None and mark is None and self._is_new(served, model, version):
+                        self._change(model, Labels(stable=version), written=True)
                 except (LabelsInvalid, BundleRefused, UnknownModel) as error:
                     log.error("%s: stays as it is: %s", model, error)
+
+    def _is_new(self, served: Served, model: str, version: str) -> bool:
+        return version > max(served.loaded) and f"{model}:{version}" not in self.refused
 
     def states(self) -> list[dict[str, str]]:
         """Every version of every model in the folder, and why those are not served that are not."""
@@ -202,7 +204,9 @@ class Bundles:
     def _there(self, model: str, version: str | None) -> str:
         """A version that the model's folder has, the newest for None. Names are compared, never joined to a path unseen."""
         if model not in {name for _, name in _newest_first(self._folder)}:
-            raise UnknownModel(f"model {model!r}: {self._folder} has {', '.join(sorted(_models(self._folder))) or 'none'}", "model")
+            raise UnknownModel(
+                f"model {model!r}: {self._folder} has {', '.join(sorted(_models(self._folder))) or 'none'}", "model"
+            )
         there = versions(self._folder / model)
         if version is not None and (not VERSION_PATTERN.fullmatch(version) or version not in there):
             raise UnknownModel(f"model {model!r}, version {version!r}: {self._folder / model} has {', '.join(there)}", "version")

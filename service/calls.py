@@ -36,7 +36,9 @@ JSON = ("application/json",)
 class Wire(Protocol):
     """One way to write a call of scoring; an object for each call."""
 
-    media: tuple[str, ...]  # types of bodies that are read; none = any
+    @property
+    def media(self) -> tuple[str, ...]:
+        """Types of bodies that are read; none = any."""
 
     def read(self, body: bytes, max_candidates: int) -> ScoreRequest:
         """The request; raises a ScorerError."""
@@ -237,4 +239,3 @@ async def _until_gone(request: Request, timer: StageTimer) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     timer.drop()
-

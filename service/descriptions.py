@@ -67,6 +67,9 @@ INFER_BODY = {
     },
 }  # fmt: skip
 V2_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": SCORE_RESPONSES[status]["description"], "content": {"application/json": {"example": {"error": "..."}}}}
+    status: {
+        "description": SCORE_RESPONSES[status]["description"],
+        "content": {"application/json": {"example": {"error": "..."}}},
+    }
     for status in (400, 401, 404, 413, 415, 422, 429, 503, 504)
 }

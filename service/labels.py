@@ -49,7 +49,8 @@ class Labels(BaseModel):
 
     def of(self, label: str) -> str | None:
         """The version that has a label; None: none has, or that is no label."""
-        return {"stable": self.stable, "canary": self.canary and self.canary.version, "shadow": self.shadow}.get(label)
+        canary = self.canary.version if self.canary else None
+        return {"stable": self.stable, "canary": canary, "shadow": self.shadow}.get(label)
 
     def answering(self, model: str, user_id: str) -> str:
         """The version that answers a user: always the same one while the labels are."""

@@ -1,4 +1,4 @@
-"""A sample of what was asked and answered, as Parquet in the form of one's own data: for the next training, once labels are joined.
+"""A sample of what was asked and answered, as Parquet in the form of own data: for the next training, once labels are joined.
 
 A row a candidate: user_id, item_id, category, ts and the context given, and beside them columns that training does not read:
 `logged_request_id`, `logged_model`, `logged_version`, `logged_score`. Clicks are joined by request id and item as `label`. Files
@@ -113,7 +113,10 @@ class RequestLog:
         self._metrics.request_log.labels("logged").inc()
 
     def _write(self, rows: dict[str, list[Any]]) -> None:
-        path = self._folder / f"requests-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{time.monotonic_ns()}.parquet"
+        path = (
+            self._folder
+            / f"requests-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{time.monotonic_ns()}.parquet"
+        )
         unfinished = path.with_name(f".{path.name}")
         try:
             pq.write_table(pa.table(rows), unfinished, compression="zstd")
@@ -122,4 +125,3 @@ class RequestLog:
             log.error("request log: %s: %s", path, error)
             self._metrics.request_log.labels("failed").inc()
             unfinished.unlink(missing_ok=True)
-

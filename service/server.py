@@ -13,7 +13,7 @@ LAST_S = 5  # what is in flight may take beyond its own limit, until it is given
 
 
 def run(settings: Settings, redis_url: str) -> None:
-    """Serve until stopped. With several processes, one that dies is replaced within a second, and SIGHUP replaces them one by one."""
+    """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
     several = settings.workers > 1
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     uvicorn.run(

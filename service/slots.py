@@ -7,7 +7,6 @@ from prometheus_client import Gauge
 
 from service.errors import Overloaded
 
-
 WEIGHT = 0.1  # of the newest call in the mean of their times
 
 

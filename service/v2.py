@@ -159,7 +159,7 @@ def _tensors(content: dict[str, Any], raw: bytes, most: int) -> dict[str, tuple[
 def _shape(tensor: Mapping[str, Any], most: int) -> list[int]:
     name, shape = tensor["name"], tensor.get("shape")
     whole = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
-    if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != 1):
+    if not isinstance(shape, list) or not whole or len(shape) not in (1, 2) or shape[:-1] not in ([], [1]):
         raise InvalidRequest(f"{name}: shape {str(shape)[:100]}, [n] or [1, n] is needed", name)
     if name == USER and shape[-1] != 1:
         raise InvalidRequest(f"{name}: {shape[-1]}, one is needed", name)
@@ -191,7 +191,8 @@ def _from_bytes(tensor: Mapping[str, Any], raw: bytes, shape: list[int]) -> list
             raise InvalidRequest(f"{name}: {len(raw)} bytes, shape {shape} has {8 * count}", name)
         numbers: list[int] = np.frombuffer(raw, "<i8").tolist()
         return numbers
-    texts, at = [], 0
+    texts: list[str] = []
+    at = 0
     while at < len(raw) and len(texts) < count:
         length = int.from_bytes(raw[at : at + 4], "little")
         text = raw[at + 4 : at + 4 + length]

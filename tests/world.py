@@ -63,12 +63,12 @@ def running_scorer(
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:  # fmt: skip
     """The same; yields the process and its port.
 
-    Store timeouts are generous by default: a busy machine must not turn a parity test into a degraded answer.
+    Time limits are generous by default: a busy machine must not turn a parity test into a degraded answer, or a 429.
     """
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
     values = {"bundles": bundles, "redis_url": redis_url, "port": port, "store_timeout_ms": 5000, "timeout_ms": 30_000}
-    values |= {"drain_ms": 0} | settings
+    values |= {"queue_ms": 60_000, "drain_ms": 0} | settings
     environment |= {f"CTR_{name.upper()}": str(value) for name, value in values.items()}
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill, and hold the scorer up
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)

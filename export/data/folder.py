@@ -31,7 +31,7 @@ def read(folder: Path, name: str) -> Source:
     if from_steps:
         interactions["ts"] = _integers(path, interactions, "step", 0, MAX_TS // STEP_S) * STEP_S
     interactions = interactions.drop(columns="step", errors="ignore")  # beside ts it says nothing
-    interactions = interactions.drop(columns=[name for name in interactions if name.startswith(LOGGED)])
+    interactions = interactions.drop(columns=[name for name in interactions if str(name).startswith(LOGGED)])
     for column in ("user_id", "item_id", "category", "ts"):
         if column not in interactions:
             raise DataInvalid(f"{path}: column {column} is missing" + (" (and step, which may stand for it)" * (column == "ts")))

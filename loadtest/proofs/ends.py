@@ -17,7 +17,9 @@ RESTARTED_S = 1.0
 
 def prove_drain(folder: Path = FOLDER) -> list[Row]:
     """50 callers that ask again and again, and connect anew when they are asked to, until nobody listens."""
-    wrong, resets, answered = [], [], []
+    wrong: list[int] = []
+    resets: list[str] = []
+    answered: list[int] = []
     with system(folder, CTR_DRAIN_MS=str(DRAIN_MS), CTR_MAX_IN_FLIGHT="1000", CTR_QUEUE_MS="60000") as one:
         body = one.requests[0]
 
@@ -64,7 +66,9 @@ def prove_killed_worker(folder: Path = FOLDER) -> list[Row]:
     """One of two processes is killed: when another is there, and how many calls are lost."""
     with system(folder, CTR_WORKERS="2") as two:
         workers = _workers(two.pid)
-        lost, answered, ended = [], [], threading.Event()
+        lost: list[str] = []
+        answered: list[bytes] = []
+        ended = threading.Event()
 
         def caller() -> None:
             while not ended.is_set():
@@ -101,4 +105,3 @@ def prove_killed_worker(folder: Path = FOLDER) -> list[Row]:
 def _workers(parent: int) -> set[int]:
     children = psutil.Process(parent).children()
     return {child.pid for child in children if "spawn_main" in " ".join(child.cmdline())}
-

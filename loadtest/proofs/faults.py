@@ -46,7 +46,9 @@ def _under(system: System, name: str, seconds: float) -> Row:
     degraded = float(outcome.degraded.mean())
     p99 = float(np.nanpercentile(outcome.answer_ms, 99))
     value = f"{failed} failed, {degraded:.0%} degraded, p99 {p99:.0f} ms, whole again after {back:.1f} s"
-    return Row(f"fault: {name}", value, f"0 failed, whole within {RECOVERED_S:g} s", count, seconds, not failed and back <= RECOVERED_S)
+    return Row(
+        f"fault: {name}", value, f"0 failed, whole within {RECOVERED_S:g} s", count, seconds, not failed and back <= RECOVERED_S
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Requests that are none: bytes, headers, lengths and bodies made to go wrong. No answer is a 5xx, and the scorer lives."""
 
+import gzip
 import json
 import random
 import socket
@@ -11,8 +12,8 @@ from loadtest.proofs.system import Row, System
 
 PATHS = (
     "/score", "/events", "/v2/models/mean_pool/infer", "/v2/models/mean_pool", "/v2/repository/index", "/users/x/behaviours",
-    "/users/x/behaviours?limit=-1&after=1-1", "/v2", "/metrics", "/ui", "/ui/users/x?bins=3", "/ui/files/../../settings.py", "/docs",
-    "/openapi.json", "/admin/models/mean_pool/labels", "/%00", "/" + "a" * 9_000, "*", "", "http://other/score",
+    "/users/x/behaviours?limit=-1&after=1-1", "/v2", "/metrics", "/ui", "/ui/users/x?bins=3", "/ui/files/../../settings.py",
+    "/docs", "/openapi.json", "/admin/models/mean_pool/labels", "/%00", "/" + "a" * 9_000, "*", "", "http://other/score",
 )  # fmt: skip
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "G\0T", "")
 ALLOWED = {503, 504}  # that the contract names
@@ -64,10 +65,14 @@ def _request(method: str, path: str, body: bytes, media: str, *headers: str, len
 def _body(rng: random.Random) -> bytes:
     """Something like a body."""
     good = {"user_id": "1000-1", "item_ids": ["i1", "i2"], "model": "mean_pool"}
-    value = rng.choice([None, True, -1, 2**63, 2**64, 1e308, "", "\0", "\ud800", "x" * 200, [], [[]], {}, {"a": 1}, "NaN"])
-    field = rng.choice(["user_id", "item_ids", "model", "timeout_ms", "at", "context", "explain", "request_id", "inputs", "events"])
+    value: object = rng.choice(
+        [None, True, -1, 2**63, 2**64, 1e308, "", "\0", "\ud800", "x" * 200, [], [[]], {}, {"a": 1}, "NaN"]
+    )
+    field = rng.choice(
+        ["user_id", "item_ids", "model", "timeout_ms", "at", "context", "explain", "request_id", "inputs", "events"]
+    )
     text = json.dumps(good | {field: value})
-    return rng.choice([
+    bodies: list[Callable[[], bytes]] = [
         lambda: text.encode("utf-8", "surrogatepass"),
         lambda: text[: rng.randint(0, len(text))].encode("utf-8", "replace"),
         lambda: b"[" * rng.randint(1, 200_000),
@@ -76,7 +81,8 @@ def _body(rng: random.Random) -> bytes:
         lambda: b'{"user_id": 1, "user_id": 2, "item_ids": ["a"], "item_ids": 7}',
         lambda: json.dumps(good | {"item_ids": ["i"] * rng.choice([0, 1_000, 1_001, 20_000])}).encode(),
         lambda: b"\xef\xbb\xbf" + text.encode("utf-8", "surrogatepass"),
-    ])()
+    ]
+    return rng.choice(bodies)()
 
 
 def _bodies(rng: random.Random) -> bytes:
@@ -92,7 +98,9 @@ def _tensors(rng: random.Random) -> bytes:
     ]}).encode()  # fmt: skip
     length = rng.choice([len(head), 0, -1, 10**12, "x"])
     body = head + rng.randbytes(rng.choice([0, 8, 16]))
-    return _request("POST", "/v2/models/mean_pool/infer", body, "application/octet-stream", f"inference-header-content-length: {length}")
+    return _request(
+        "POST", "/v2/models/mean_pool/infer", body, "application/octet-stream", f"inference-header-content-length: {length}"
+    )
 
 
 def _methods(rng: random.Random) -> bytes:
@@ -101,7 +109,8 @@ def _methods(rng: random.Random) -> bytes:
 
 def _headers(rng: random.Random) -> bytes:
     odd = rng.choice([
-        "x: " + "y" * 100_000, "transfer-encoding: chunked", "content-encoding: gzip", "expect: 100-continue", "x-request-id: \x01",
+        "x: " + "y" * 100_000, "transfer-encoding: chunked", "content-encoding: gzip", "expect: 100-continue",
+        "x-request-id: \x01",
         "authorization: Bearer \xff", "connection: upgrade", "upgrade: websocket", "content-length: 5", ": nothing", "no colon",
         "x-request-id: " + "z" * 129, "host: \0", "content-type: application/json",
     ])  # fmt: skip
@@ -118,11 +127,19 @@ def _noise(rng: random.Random) -> bytes:
     return rng.randbytes(rng.randint(1, 2_000))
 
 
-def _zipped(rng: random.Random) -> bytes:
-    import gzip
-
+def _zipped(_: random.Random) -> bytes:
     bomb = gzip.compress(b"0" * 10_000_000)
     return _request("POST", "/score", bomb, "application/json", "content-encoding: gzip")
 
 
-CASES: tuple[Callable[[random.Random], bytes], ...] = (_bodies, _bodies, _bodies, _tensors, _methods, _headers, _lengths, _noise, _zipped)
+CASES: tuple[Callable[[random.Random], bytes], ...] = (
+    _bodies,
+    _bodies,
+    _bodies,
+    _tensors,
+    _methods,
+    _headers,
+    _lengths,
+    _noise,
+    _zipped,
+)

@@ -1,4 +1,4 @@
-"""Twice and five times what it can do: who is taken is answered in time, who is not hears so at once, and then all is as before."""
+"""Twice and five times what it can do: who is taken is answered in time, who is not hears so at once; then all is as before."""
 
 import time
 
@@ -40,7 +40,8 @@ def _loaded(system: System, knee: float, times: int, seconds: float) -> list[Row
     p99, late = _p99(outcome, taken), _p99(outcome, refused)
     name, cores = f"{times} x knee", outcome.cpu_s / seconds
     return [
-        Row(f"{name}: 99th percentile of those answered", f"{p99:.1f} ms", f"{SLO_MS:g} ms", int(taken.sum()), seconds, p99 <= SLO_MS),
+        Row(f"{name}: 99th percentile of those answered", f"{p99:.1f} ms", f"{SLO_MS:g} ms", int(taken.sum()), seconds,
+            p99 <= SLO_MS),
         Row(f"{name}: answered a second", f"{taken.sum() / seconds:.0f}", f"{0.8 * knee:.0f}", count, seconds,
             bool(taken.sum() / seconds >= 0.8 * knee)),
         Row(f"{name}: 99th percentile of refusals", f"{late:.1f} ms", f"{REFUSED_MS:g} ms", int(refused.sum()), seconds,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -67,11 +68,23 @@ def _write(found: dict[str, list[Row]], head: dict[str, object], long: bool, res
     return page, all(row.met for rows in found.values() for row in rows)
 
 
-def _page(parts: dict[str, dict[str, object]]) -> str:
-    text = "# Reliability\n\n`make prove` measures again, `python -m loadtest prove --long` the long forms. n: requests, calls or cases.\n"
+def _page(parts: dict[str, dict[str, Any]]) -> str:
+    text = "# Reliability\n\n`make prove` measures again, `python -m loadtest prove --long` the long forms. "
+    text += "n: requests, calls or cases.\n"
     for name, part in sorted(parts.items()):
-        text += f"\n## {name}\n\n{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}.\n\n"
-        rows = [[row["what"], row["value"], row["wanted"], f"{row['n']:,}", f"{row['seconds']:.1f}", "yes" if row["met"] else "**no**"]
-                for row in part["rows"]]  # type: ignore[attr-defined]  # fmt: skip
+        text += (
+            f"\n## {name}\n\n{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}.\n\n"
+        )
+        rows = [
+            [
+                row["what"],
+                row["value"],
+                row["wanted"],
+                f"{row['n']:,}",
+                f"{row['seconds']:.1f}",
+                "yes" if row["met"] else "**no**",
+            ]
+            for row in part["rows"]
+        ]
         text += table(["what", "measured", "wanted", "n", "seconds", "met"], rows)
     return text

@@ -27,7 +27,8 @@ def prove_soak(system: System, seconds: float) -> list[Row]:
     crept = slope_of([value * (1 + 0.02 * piece) for piece, value in enumerate(medians)])
     return [
         Row("soak: wrong answers", str(wrong), "0", count, seconds, wrong == 0),
-        Row("soak: memory from the middle to the end", f"{growth:+.1f} MiB", f"{GROWTH_MB:g} MiB", PIECES, seconds, growth <= GROWTH_MB),
+        Row("soak: memory from the middle to the end", f"{growth:+.1f} MiB", f"{GROWTH_MB:g} MiB", PIECES, seconds,
+            growth <= GROWTH_MB),
         Row("soak: slope of the median latency", f"{slope:+.2f} ms", f"{SLOPE_MS:g} ms", PIECES, seconds, slope <= SLOPE_MS),
         Row(f"soak, control: {LEAK_MB:g} MiB more each piece", f"{leaked:+.1f} MiB", f"above {GROWTH_MB - 1:g} MiB", PIECES, 0,
             leaked > GROWTH_MB - 1),
@@ -46,5 +47,3 @@ def slope_of(values: list[float]) -> float:
     steps = np.arange(len(values))
     rise: float = np.polyfit(steps, values, 1)[0] * (len(values) - 1) if len(values) > 1 else 0.0
     return float(rise)
-
-

@@ -67,7 +67,9 @@ def _two_versions(system: System) -> list[str]:
 
 def _load(system: System, version: str) -> int:
     body = json.dumps({"parameters": {"version": version}}).encode()
-    request = urllib.request.Request(f"{system.url}/v2/repository/models/{MODEL}/load", body, {"authorization": f"Bearer {ADMIN_KEY}"})
+    request = urllib.request.Request(
+        f"{system.url}/v2/repository/models/{MODEL}/load", body, {"authorization": f"Bearer {ADMIN_KEY}"}
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return int(answer.status)
 

@@ -83,7 +83,7 @@ class System:
 
 
 @contextmanager
-def system(folder: Path = FOLDER, sizes: Sizes = SIZES, users: int = USERS, **settings: str) -> Iterator[System]:
+def system(folder: Path = FOLDER, sizes: Sizes = SIZES, users: int = USERS, /, **settings: str) -> Iterator[System]:
     """Made once in `folder`, used again after that; `settings`: CTR_ variables beyond the proofs' own."""
     world = BenchWorld(sizes)
     bundles = bundles_of(world, SERVING, folder)
@@ -91,7 +91,7 @@ def system(folder: Path = FOLDER, sizes: Sizes = SIZES, users: int = USERS, **se
     with embedded_store(folder / "store", borrow=False) as store_url:
         redis: Redis = connect(store_url)
         fill_store(world, redis, {LIFE: users}, [])
-        store_pid = int(redis.info("server")["process_id"])  # type: ignore[index]
+        store_pid = int(redis.info("server")["process_id"])
         redis.close()
         work = Work("tree", MODEL, LIFE, 1, life=LIFE, categories=50, candidates=CANDIDATES, serving=SERVING)
         with (

@@ -19,7 +19,7 @@ NOBODY = "redis://127.0.0.1:1"  # a port where no store listens
 @contextmanager
 def served(bundles: Path, redis_url: str = NOBODY, **settings: object) -> Iterator[tuple[httpx.Client, FastAPI]]:
     """Run the application in a thread; yields a client and the application. `settings` are fields of Settings."""
-    values = {"store_timeout_ms": 5000, "timeout_ms": 30_000} | settings
+    values = {"store_timeout_ms": 5000, "timeout_ms": 30_000, "queue_ms": 60_000} | settings
     app = create_app(Settings(bundles=bundles, **values), redis_url)
     config = uvicorn.Config(app, port=0, loop="asyncio", http="httptools", ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(config)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from service.bundles import Bundles
-from service.loading import Loading
 from service.errors import NoModel, UnknownModel
+from service.loading import Loading
 from service.metrics import Metrics
 from store.bundle import GOLDEN, GRAPH, ITEM_VECTOR, MANIFEST, REGISTRY, BundleInvalid
 from tests.service.serving import served

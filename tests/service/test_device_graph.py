@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from export.models import list_models
 from service.attend import Graph, attend
-from service.loading import LoadedBundle, golden_difference
 from service.device_options import ON_CPU, DeviceOptions
+from service.loading import LoadedBundle, golden_difference
 from service.scores import respond
 from service.search import search
 from service.tables import MappedTables

@@ -155,7 +155,7 @@ def test_an_error_of_the_server_costs_no_answer(running, said):
 
 def test_connections_do_not_pile_up(running):
     """After slow, cut and reset ones as many are open as there are threads that read."""
-    proxy, client, app, whole = running
+    proxy, client, app, _ = running
     for fault in (Fault(delay_s=0.5), Fault(reset=True), Fault(cut_after_bytes=30), Fault(silent=True)):
         proxy.fault = fault
         asked_by_many(client, count=10)

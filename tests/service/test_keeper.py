@@ -16,8 +16,8 @@ import service.search
 import store.clusters
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.loading import Loading
 from service.keeper import Keeper, ModelStates
+from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest

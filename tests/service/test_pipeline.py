@@ -4,8 +4,8 @@ import pytest
 from service.attend import Graph
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.loading import Loading
 from service.errors import NoModel, UnknownModel
+from service.loading import Loading
 from service.metrics import STAGES, Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest

@@ -31,7 +31,10 @@ def texts(values):
 
 def binary(users, items, datatypes=("BYTES", "BYTES"), shapes=None, sizes=None, **more):
     """Head, all of it, and what follows the head."""
-    raws = [texts(values) if of == "BYTES" else np.array(values, "<i8").tobytes() for values, of in zip((users, items), datatypes, strict=True)]
+    raws = [
+        texts(values) if of == "BYTES" else np.array(values, "<i8").tobytes()
+        for values, of in zip((users, items), datatypes, strict=True)
+    ]
     shapes, sizes = shapes or [[len(users)], [len(items)]], sizes or [len(raw) for raw in raws]
     inputs = [
         {"name": name, "shape": shape, "datatype": of, "parameters": {"binary_data_size": size}}
