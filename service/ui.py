@@ -13,6 +13,7 @@ from service.errors import InvalidRequest, ScorerError
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.user_map import BINS
+from store.types import FIRST_KNOWN
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'"
@@ -38,10 +39,10 @@ class PageWire:
 
     def write(self, response: ScoreResponse, request_id: str) -> tuple[bytes, dict[str, str]]:
         """The answer of /score, and `categories`."""
-        manifest = self._bundles.get(f"{response.model}:{response.version}").bundle
-        names, rows = manifest.registry.category_names, manifest.registry.candidates(self._item_ids).category.tolist()
+        registry = self._bundles.get(f"{response.model}:{response.version}").bundle.registry
+        names, rows = registry.category_names, registry.candidates(self._item_ids).category.tolist()
         content = orjson.loads(response.to_json(request_id, explained=True))
-        content["categories"] = [names[row - 2] if 2 <= row < len(names) + 2 else None for row in rows]
+        content["categories"] = [names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows]
         return orjson.dumps(content), {"content-type": "application/json"}
 
 
@@ -65,7 +66,7 @@ def _service_of(request: Request) -> Service:
     return service
 
 
-@router.get("/ui/start", summary="What the page begins with: models, and a few users")
+@router.get("/ui/start", include_in_schema=False)
 async def start(request: Request) -> Response:
     service = _service_of(request)
     return await service.of_store(_beginning, service)
@@ -73,13 +74,12 @@ async def start(request: Request) -> Response:
 
 def _beginning(service: Service) -> bytes:
     """Models are known without the store; users are none while it is away."""
-    names = [one.bundle.name.partition(":")[0] for one in service.bundles.all]
-    versions = [f"{one.model}:{one.version}" for one in service.bundles.loaded]
-    several = [name for name in versions if sum(other.startswith(name.partition(":")[0] + ":") for other in versions) > 1]
+    names, loaded = service.bundles.names, service.bundles.loaded
+    several = [f"{one.model}:{one.version}" for one in loaded if [other.model for other in loaded].count(one.model) > 1]
     try:
         default = service.bundles.get(None).model
-    except ScorerError:
-        default = next(iter(names), None)
+    except ScorerError:  # none is named by a setting, and the usual one is not served
+        default = next(iter(names), "")
     try:
         users = service.user_maps.some()
     except ScorerError:
@@ -93,7 +93,7 @@ async def score(request: Request) -> Response:
     return await service.score(request, PageWire(service.bundles))
 
 
-@router.get("/ui/users/{user_id:path}", summary="A user's behaviours, counted by category and time")
+@router.get("/ui/users/{user_id:path}", include_in_schema=False)
 async def user_map(user_id: str, request: Request) -> Response:
     service = _service_of(request)
     bins = request.query_params.get("bins", str(BINS))

@@ -21,7 +21,7 @@ from store.types import FIRST_KNOWN, Behaviours, Seconds
 
 BINS = 36  # of time
 MAX_BINS = 200
-CATEGORIES = 30  # the largest; the others are one line
+CATEGORIES = 100  # the largest; the others are one line
 CANDIDATES = 40  # that are suggested
 LOOKED_AT, USERS = 300, 8  # users that are looked at, and named, where somebody begins
 
@@ -97,7 +97,8 @@ def suggested(life: Behaviours, registry: Registry, user: str) -> list[str]:
     random = np.random.default_rng(list(user.encode()))
     newest = list(dict.fromkeys(registry.known(life.row[::-1]).tolist()))
     own = [row for row in newest if row >= FIRST_KNOWN][: CANDIDATES // 2]
-    alike = np.flatnonzero(np.isin(registry.category, np.unique(registry.category[own]))) if own else np.arange(registry.item_rows)
+    of_own = np.isin(registry.category, np.unique(registry.category[own]))
+    alike = np.flatnonzero(of_own) if own else np.arange(registry.item_rows)
     alike = alike[alike >= FIRST_KNOWN]
     others = random.choice(alike, min(CANDIDATES, len(alike)), replace=False).tolist()
     rows = list(dict.fromkeys([*own, *others]))[:CANDIDATES]

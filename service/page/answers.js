@@ -2,7 +2,7 @@
 
 import { byId, day, make, named, percent, summed, whole } from "./elements.js";
 
-const LISTED = 8; // behaviours, the heaviest
+const LISTED = 10; // behaviours, the heaviest
 const CATEGORIES = 5;
 
 // `found`: an answer for each model; `choose(index)` is told which candidate was chosen.
@@ -91,7 +91,10 @@ function stages(answered) {
     make("td", {}, make("div", { class: "bar", "--share": total / longest, role: "img", "aria-label": parts.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join(", ") },
       ...parts.map(([name, ms]) => make("span", { class: name, "--ms": ms, title: `${name}: ${ms.toFixed(2)} ms` })))),
     make("td", { class: "ms" }, `${total.toFixed(1)} ms`)));
-  const keys = (timed[0]?.parts ?? []).flatMap(([name], stage) => [
-    make("span", { class: `key ${name}` }), `${name} ${timed.map(({ parts }) => parts[stage][1].toFixed(1)).join(" | ")}`]);
-  return [make("table", { class: "stages" }, make("tbody", {}, ...rows)), make("p", { class: "legend" }, ...keys, " ms")];
+  const keys = timed[0].parts.map(([name], stage) => make("span", {}, make("span", { class: `key ${name}` }),
+    `${name} ${timed.map(({ parts }) => parts[stage][1].toFixed(1)).join(" | ")}`));
+  return [
+    make("table", { class: "stages" }, make("tbody", {}, ...rows)), make("p", { class: "legend" }, ...keys),
+    make("p", { class: "faint" }, "Here the last stage names every behaviour that was attended to; /score does so for those that explain asks for."),
+  ];
 }

@@ -2,7 +2,8 @@
 
 import { byId, day, make, named, summed, whole } from "./elements.js";
 
-const SHOWN = 14; // categories, until somebody asks for all
+const ATTENDED = 8; // categories with most attention: they come first
+const SHOWN = 14; // categories in all, until somebody asks for more
 let all = false;
 
 // `candidate`: its index, or null for all of them together.
@@ -19,18 +20,27 @@ export function showMap(map, found, candidate) {
   const [first, last] = [map.edges[0], map.edges.at(-1)];
   summary.textContent = `${whole(map.total)} behaviours from ${day(first)} to ${day(last)}`
     + (map.bad_records ? `; ${map.bad_records} values could not be read` : "");
-  const rows = rowsOf(map);
+  const rows = rowsOf(map, pickedBy(found, candidate).flatMap(([, picked]) => picked));
   place.replaceChildren(table(map, rows, marksOf(map, found, candidate, new Set(rows.map((row) => row.category)))));
   more.hidden = map.categories.length <= SHOWN;
-  more.textContent = all ? `Only the largest ${SHOWN} categories` : `All ${map.categories.length} largest categories`;
+  more.textContent = all ? "Fewer categories" : `All ${map.categories.length} categories${map.others.categories ? " that are large" : ""}`;
   more.onclick = () => { all = !all; showMap(map, found, candidate); };
   showLegend(found, candidate);
 }
 
-function rowsOf(map) {
-  const rows = all ? map.categories : map.categories.slice(0, SHOWN);
-  const rest = [...map.categories.slice(rows.length).map((row) => row.counts), map.others.counts];
-  const others = map.categories.length - rows.length + map.others.categories;
+// What each model attended to: for one candidate, or for all. A model without a weight for each behaviour is left out.
+function pickedBy(found, candidate) {
+  return found.filter((one) => one.content?.explanations).map(({ letter, content: { explanations, model } }) =>
+    [letter, candidate === null ? explanations.flat() : explanations[candidate], model]);
+}
+
+// First the categories that were attended to most, then the largest, then the others as one.
+function rowsOf(map, picked) {
+  const place = new Map(summed(picked, ({ category }) => category).slice(0, ATTENDED).map(([category], at) => [category, at]));
+  const sorted = map.categories.toSorted((one, other) => (place.get(one.category) ?? ATTENDED) - (place.get(other.category) ?? ATTENDED));
+  const rows = all ? sorted : sorted.slice(0, SHOWN);
+  const rest = [...sorted.slice(rows.length).map((row) => row.counts), map.others.counts];
+  const others = sorted.length - rows.length + map.others.categories;
   const sum = rest.reduce((total, counts) => total.map((count, bin) => count + counts[bin]));
   return others ? [...rows, { others, counts: sum }] : rows;
 }
@@ -40,8 +50,7 @@ function marksOf(map, found, candidate, shown) {
   const bins = map.edges.length - 1;
   const span = map.edges[bins] - map.edges[0];
   const binOf = (ts) => Math.min(Math.max(Math.floor(((ts - map.edges[0]) / span) * bins), 0), bins - 1);
-  return found.filter((one) => one.content?.explanations).map(({ letter, content }) => {
-    const picked = candidate === null ? content.explanations.flat() : content.explanations[candidate];
+  return pickedBy(found, candidate).map(([letter, picked]) => {
     const sums = summed(picked, ({ category, ts }) => `${shown.has(category) ? category : undefined}|${binOf(ts)}`);
     const most = sums[0]?.[1] || 1;
     return [letter, new Map(sums.map(([key, weight]) => [key, weight / most]))];
@@ -78,10 +87,8 @@ function axis(map, bins) {
 }
 
 function showLegend(found, candidate) {
-  const marks = found.filter((one) => one.content?.explanations).flatMap(({ letter, content }) => {
-    const picked = candidate === null ? content.explanations.flat() : content.explanations[candidate];
-    const named = picked.length ? `${content.model} attends to` : `${content.model} attends to nothing here`;
-    return [make("span", { class: `mark ${letter}` }), named];
-  });
-  byId("legend").replaceChildren("few", make("span", { class: "swatch" }), make("span", { class: "swatch many" }), "many", ...marks);
+  const marks = pickedBy(found, candidate).map(([letter, picked, model]) =>
+    make("span", {}, make("span", { class: `mark ${letter}` }), `${model} attends to ${picked.length ? "these" : "nothing"}`));
+  const shades = make("span", {}, "few ", make("span", { class: "swatch" }), make("span", { class: "swatch many" }), " many behaviours");
+  byId("legend").replaceChildren(shades, ...marks);
 }
