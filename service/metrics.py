@@ -166,9 +166,9 @@ class Metrics:
             "ctr_shadow_score_difference", "Mean distance of a shadow's scores from the answer's.", ["model"],
             buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1), registry=to,
         )  # fmt: skip
-        self.shadow_ranks = Histogram(
-            "ctr_shadow_rank_correlation", "Spearman's rho of a shadow's scores and the answer's.", ["model"],
-            buckets=(-0.5, 0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1), registry=to,
+        self.shadow_ranks = Histogram(  # not rho itself: a histogram of what may be negative has no sum
+            "ctr_shadow_rank_distance", "1 - Spearman's rho of a shadow's scores and the answer's.", ["model"],
+            buckets=(1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1, 2), registry=to,
         )  # fmt: skip
         self.request_log = Counter("ctr_request_log", "Requests of the sample that is logged.", ["result"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)

@@ -50,7 +50,7 @@ class Shadow:
             other = self._score(request.model_copy(update={"model": f"{model}:{version}", "explain": 0, "timeout_ms": None}))
             metrics.shadow_difference.labels(model).observe(float(np.abs(other.scores - answered.scores).mean()))
             if (alike := rank_correlation(answered.scores, other.scores)) is not None:
-                metrics.shadow_ranks.labels(model).observe(alike)
+                metrics.shadow_ranks.labels(model).observe(1 - alike)
             metrics.shadow.labels(model, "compared").inc()
         except ScorerError as error:  # it went away meanwhile, say
             metrics.shadow.labels(model, "failed").inc()

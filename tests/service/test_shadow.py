@@ -33,7 +33,7 @@ def test_a_shadow_is_asked_for_its_version_and_compared():
     assert (asked[0].model, asked[0].explain, asked[0].timeout_ms, asked[0].item_ids) == ("twin:v2", 0, None, ["a", "b", "c"])
     assert value(metrics, "ctr_shadow_total", result="compared") == 1
     assert value(metrics, "ctr_shadow_score_difference_sum") == pytest.approx(0.4 / 3)
-    assert value(metrics, "ctr_shadow_rank_correlation_sum") == pytest.approx(-1)
+    assert value(metrics, "ctr_shadow_rank_distance_sum") == pytest.approx(2)
 
 
 def test_what_comes_while_it_is_busy_passes_it_by():
