@@ -6,7 +6,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.errors import CallerGone, DeadlineExceeded
+from service.errors import REJECTED, CallerGone, DeadlineExceeded, ScorerError
 from store.events import Event, Written
 
 Stage = Literal["queue", "request", "behaviours", "search", "attend", "scores"]
@@ -14,6 +14,10 @@ STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend
 
 # seconds; dense around the 30 ms target
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
+
+
+DEGRADED = ("bad_record", "state_missing", "store_down", "store_error", "store_timeout", "table_stale")
+RESULTS = ("ok", "refused", "failed")
 
 
 class StageTimer:
@@ -188,3 +192,9 @@ class Metrics:
             "ctr_table_cache_bytes", "Bytes of blocks in the cache.", registry=to, multiprocess_mode="livesum"
         )
         self.table_refreshes = Counter("ctr_table_refresh", "Published versions looked at.", ["result"], registry=to)
+        for counter, words in (
+            (self.degraded, DEGRADED), (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
+            (self.rejected, [kind.word() for kind in ScorerError.__subclasses__() if kind.status in REJECTED]),
+        ):  # fmt: skip
+            for word in words:
+                counter.labels(word)  # at 0 from the start: the first one that is counted would else be no increase

@@ -2,8 +2,10 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.clusters import split
 from store.leaf_order import compile_kernels
@@ -21,11 +23,10 @@ def compile_all() -> None:
     """
     compile_kernels()
     row = Registry.build("kernels", [f"i{n}" for n in range(ITEMS)], ["c"] * ITEMS).candidates(["i1", "", "i2", "i3"]).row
-    behaviours = Behaviours(
-        row, np.full_like(row, FIRST_KNOWN), np.arange(len(row), dtype=np.int64), np.ones((len(row), 1), np.uint8)
-    )
+    ts, category = np.arange(len(row), dtype=np.int64), np.full_like(row, FIRST_KNOWN)
+    behaviours = Behaviours(row, category, ts, np.ones((len(row), 1), np.uint8))
     split(np.ones((len(row), WIDTH), np.float32), np.zeros(len(row), np.int32), 2, 2)
-    gathered = {
+    gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),
         "query_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),
@@ -38,7 +39,7 @@ def compile_all() -> None:
         mapped = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in gathered}
         for tables in (mapped, gathered):
             for name, search in SEARCHES.items():
-                search(SearchSpec(name=name, k=2), tables)(Candidates(row, behaviours.category), behaviours, cross)  # type: ignore[arg-type]
+                search(SearchSpec.model_validate({"name": name, "k": 2}), tables)(Candidates(row, category), behaviours, cross)
         del mapped
 
 
