@@ -45,7 +45,7 @@ def stack_test() -> None:
             with _step(what):
                 check()
     except StackFailed:
-        console.print(_logs(compose), markup=False, highlight=False)
+        console.print(_logs(compose), markup=False, highlight=False, soft_wrap=True)
         raise
     finally:
         with _step("down -v"):

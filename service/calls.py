@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Request, Response
 from redis import Redis
@@ -32,6 +32,9 @@ from service.table_refresh import open_refresher
 from service.user_map import UserMaps
 from service.users import UserTrees
 from store.connection import connect
+
+if TYPE_CHECKING:
+    from service.traces import Traces
 
 JSON = ("application/json",)
 
@@ -72,6 +75,7 @@ class Service:
 
     def __init__(self, settings: Settings, redis_url: str) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
+        self.traces = open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics)
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
@@ -94,13 +98,7 @@ class Service:
         self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
         self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
         self.admin_thread = ThreadPoolExecutor(1, thread_name_prefix="admin")
-        self.traces = None
-        self.watchers: list[Watcher] = [SlowLog(settings.slow_ms)]
-        if settings.traces_url:
-            from service.traces import Traces  # an extra: nobody else needs its libraries
-
-            self.traces = Traces(settings.traces_url, settings.traces_share)
-            self.watchers.append(self.traces)
+        self.watchers: list[Watcher] = [SlowLog(settings.slow_ms), *([self.traces] if self.traces else [])]
         limit = settings.max_in_flight
         self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
         self.score_slots, self.event_slots, self.user_slots = (
@@ -228,6 +226,19 @@ class Service:
             thread.shutdown(wait=True)
         self.redis.close()
         self.events_redis.close()
+
+
+def open_traces(settings: Settings) -> "Traces":
+    """Where spans go.
+
+    Raises:
+        ValueError: the library is not installed.
+    """
+    try:
+        from service.traces import Traces
+    except ImportError as error:
+        raise ValueError(f"CTR_TRACES_URL: {error}; pip install 'longtrail[traces]'") from None
+    return Traces(settings.traces_url, settings.traces_share)
 
 
 async def read_body(request: Request, limit: int, media: tuple[str, ...]) -> bytes:

@@ -41,7 +41,10 @@ def test_slow_is_what_the_setting_says_and_0_is_never(out, limit, logged):
     assert len(lines(out)) == logged
 
 
-@pytest.mark.parametrize(("status", "error", "logged"), [(504, "deadline exceeded", 1), (500, "internal error", 1), (429, "no free slot", 0), (422, "x", 0)])
+@pytest.mark.parametrize(
+    ("status", "error", "logged"),
+    [(504, "deadline exceeded", 1), (500, "internal error", 1), (429, "no free slot", 0), (422, "x", 0)],
+)
 def test_a_failed_call_is_logged_however_fast_and_the_callers_errors_are_not(out, status, error, logged):
     SlowLog(1000, out)(call(status, error))
     assert [(line["what"], line["error"]) for line in lines(out)] == [("failed", error)] * logged

@@ -1,6 +1,7 @@
 """Spans as a collector gets them: a real HTTP server that parses the protobuf."""
 
 import gzip
+import itertools
 import subprocess
 import sys
 import threading
@@ -9,8 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
+from service.calls import Service
 from service.metrics import STAGES
-from tests.service.serving import served
+from service.settings import Settings
+from tests.service.serving import NOBODY, served
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -23,7 +26,7 @@ class Collector:
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802  (http.server's name)
+            def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 body = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
                 for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -76,7 +79,7 @@ def test_a_call_is_one_span_with_its_stages_below_it(shared_tiny, store_url, col
     (root,) = collector.roots()
     stages = [span for span in collector.spans if span.parent_span_id == root.span_id]
     assert [span.name for span in sorted(stages, key=lambda span: span.start_time_unix_nano)] == list(STAGES)
-    for one, following in zip(stages, stages[1:], strict=False):
+    for one, following in itertools.pairwise(stages):
         assert one.end_time_unix_nano == following.start_time_unix_nano
     assert stages[0].start_time_unix_nano == root.start_time_unix_nano
     assert stages[-1].end_time_unix_nano == pytest.approx(root.end_time_unix_nano, abs=10)
@@ -121,6 +124,12 @@ def test_a_collector_that_is_away_is_no_error_of_a_call(shared_tiny, store_url, 
     assert answer.status_code == 200
 
 
-def test_the_libraries_are_imported_where_the_setting_asks_for_them_only():
-    code = "import sys, service.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+def test_a_scorer_without_the_setting_does_without_the_library():
+    code = "import sys, service.app; assert 'service.traces' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_setting_without_the_library_says_what_to_install(shared_tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "service.traces", None)
+    with pytest.raises(ValueError, match=r"longtrail\[traces\]"):
+        Service(Settings(bundles=shared_tiny.bundles, traces_url="http://127.0.0.1:1/v1/traces"), NOBODY)
