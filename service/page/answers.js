@@ -61,7 +61,9 @@ function reason({ letter, model, items, content, failed }, candidate) {
     box.append(make("p", { class: "faint" }, `Searched: ${whole(content.behaviours)} behaviours. This model has no weight for each of them.`));
     return box;
   }
-  box.append(make("p", { class: "faint" }, `It attends to ${whole(picked.length)} of ${whole(content.behaviours)} behaviours that were searched.`));
+  const searched = content.behaviours ? `the ${whole(content.behaviours)} behaviours that were searched` : "no behaviours: there are none to search";
+  const attends = picked.length ? `It attends to ${whole(picked.length)} of ${searched}.` : `It attends to ${content.behaviours ? "none of " : ""}${searched}.`;
+  box.append(make("p", { class: "faint" }, attends));
   if (picked.length) box.append(...attention(picked));
   return box;
 }

@@ -10,10 +10,10 @@ let all = false;
 export function showMap(map, found, candidate) {
   const [section, summary, place, more] = ["tree", "tree-summary", "map", "more"].map(byId);
   section.hidden = false;
-  for (const below of [place, more, byId("legend")]) below.hidden = !map.total;
+  for (const below of [place, byId("below-map")]) below.hidden = !map.total;
   if (!map.total) {
     summary.textContent = map.failed
-      ? `They cannot be shown: ${map.failed}. Scores come from items and context alone, and say so.`
+      ? `They cannot be shown: ${map.failed.replace(/\.$/, "")}. Scores come from items and context alone, and say so.`
       : "This user has none. Scores come from the items and the context alone.";
     return;
   }
@@ -23,7 +23,7 @@ export function showMap(map, found, candidate) {
   const rows = rowsOf(map, pickedBy(found, candidate).flatMap(([, picked]) => picked));
   place.replaceChildren(table(map, rows, marksOf(map, found, candidate, new Set(rows.map((row) => row.category)))));
   more.hidden = map.categories.length <= SHOWN;
-  more.textContent = all ? "Fewer categories" : `All ${map.categories.length} categories${map.others.categories ? " that are large" : ""}`;
+  more.textContent = all ? "Fewer categories" : `${map.others.categories ? "The largest" : "All"} ${map.categories.length} categories`;
   more.onclick = () => { all = !all; showMap(map, found, candidate); };
   showLegend(found, candidate);
 }

@@ -76,7 +76,8 @@ async function score() {
   if (mine !== asked) return;
   showMap(map, found, null);
   showAnswers(found, (candidate) => showMap(map, found, candidate));
-  if (items.length) say(`${items.length} candidates${typed.length ? "" : ", suggested: the user's newest items and others like them"}`);
+  const why = map.total ? "the user's newest items and others like them" : "any items, since nothing is known of the user";
+  if (items.length) say(`${items.length} candidates${typed.length ? "" : `, suggested: ${why}`}`);
   else say(map.failed ? "Without the store no candidates can be suggested: name some." : "There is nothing to suggest: name candidates.", true);
 }
 
