@@ -15,6 +15,7 @@ from service.bundle_folder import newest_in
 from service.http_head import LimitedHttp
 from service.listener import let_nobody_in
 from service.settings import Settings, read_settings
+from service.shared_metrics import shared
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
@@ -24,17 +25,17 @@ LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
-    several = settings.workers > 1
+    several, end_s = settings.workers > 1, int(settings.timeout_ms / 1000) + LAST_S
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     if several and not settings.bundles_poll_s:
         os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     config = uvicorn.Config(
         "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
-        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.timeout_ms / 1000) + LAST_S, server_header=False,
+        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=end_s,
+        server_header=False,
     )  # fmt: skip
     listener = config.bind_socket()
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), shared(several):
         if several:
             Parent(config, [listener], settings.drain_ms / 1000).run()
         else:
