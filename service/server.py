@@ -1,5 +1,6 @@
 """The server around the application: one process, or several behind one address with a parent that replaces those that die."""
 
+import json
 import os
 import socket
 import time
@@ -7,22 +8,24 @@ from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app
-from service.listener import let_nobody_in
+from service.bundle_folder import newest_in
+from service.listener import Lingering, let_nobody_in
 from service.settings import Settings, read_settings
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
+AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
-LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 
 def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
     several = settings.workers > 1
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
+    if several and not settings.bundles_poll_s:
+        os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     config = uvicorn.Config(
         "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
         http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
@@ -33,26 +36,15 @@ def run(settings: Settings, redis_url: str) -> None:
         if several:
             Parent(config, [listener], settings.drain_ms / 1000).run()
         else:
-            config.app, config.factory = create_app(settings, redis_url, listener), False
+            config.app, config.factory = create_app(settings, redis_url, listener=listener), False
             uvicorn.Server(config).run([listener])
 
 
 def worker() -> FastAPI:
     """The application of one process of several."""
     settings = read_settings()
-    return create_app(settings, settings.redis_url)
-
-
-class Lingering(HttpToolsProtocol):
-    """Connections that stay a moment longer than the listener: none is hung up under a request that is on its way."""
-
-    def shutdown(self) -> None:
-        """What the server says to each connection at the end."""
-        self.loop.call_later(LINGER_S, self._end)
-
-    def _end(self) -> None:
-        if not self.transport.is_closing():
-            super().shutdown()
+    at_start = json.loads(os.environ.get(AT_START, "null"))
+    return create_app(settings, settings.redis_url, at_start)
 
 
 class Parent(Multiprocess):
