@@ -14,8 +14,11 @@ START_S = 120
 
 
 @contextmanager
-def service_process(command: str, path: str, log: Path, **settings: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def service_process(
+    command: str, path: str, log: Path, module: str = "service", **settings: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """`python -m service COMMAND` with these settings and no others, once `path` answers 200; the process and its port.
+    `module`: another one that is run in its place.
 
     Raises:
         ValueError: it does not start; the text names the log.
@@ -31,12 +34,12 @@ def service_process(command: str, path: str, log: Path, **settings: str) -> Iter
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
-        process = subprocess.Popen([sys.executable, "-m", "service", *command.split()], env=environment, stderr=output)
+        process = subprocess.Popen([sys.executable, "-m", module, *command.split()], env=environment, stderr=output)
     try:
         end = time.monotonic() + START_S
         while not _answers(f"http://127.0.0.1:{port}{path}"):
             if process.poll() is not None or time.monotonic() > end:
-                raise ValueError(f"python -m service {command} does not start, see {log}")
+                raise ValueError(f"python -m {module} {command} does not start, see {log}")
             time.sleep(0.1)
         yield process, port
     finally:

@@ -1,5 +1,6 @@
 """Paths that change what is served, for the admin key: versions loaded and unloaded, labels."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -8,11 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.access import check_admin_key
 from service.calls import Service
-from service.descriptions import body_of
+from service.descriptions import INDEX, LABELS_GOT, LABELS_PUT, LOAD, UNLOAD, body_of
 from service.labels import Labels
 from service.request import check, read_object
 
 router = APIRouter()
+
+
+class Index(BaseModel):
+    """The body of a call of index; it may be absent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ready: bool = Field(False, description="Only versions that are served.")
 
 
 class LoadParameters(BaseModel):
@@ -36,16 +44,20 @@ class Unload(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict, description="Nothing here reads them.")
 
 
-@router.post("/v2/repository/index", summary="Every version of every model in the folder (admin key)")
+@router.post(
+    "/v2/repository/index", summary="Every version of every model in the folder (admin key)",
+    openapi_extra={"requestBody": body_of(Index, required=False)}, responses=INDEX,
+)  # fmt: skip
 async def index(request: Request) -> Response:
     service = admin_of(request)
-    ready = (await _object(service, request)).get("ready") is True
-    return await service.of_admin(_index, service, ready)
+    asked = check(Index, await _object(service, request), "", 0)
+    # not in the thread of changes: what is there can be seen while a version is loaded
+    return Response(await asyncio.to_thread(_index, service, asked.ready), media_type="application/json")
 
 
 @router.post(
     "/v2/repository/models/{model}/load", summary="Make a version the stable one (admin key)",
-    openapi_extra={"requestBody": body_of(Load) | {"required": False}},
+    openapi_extra={"requestBody": body_of(Load, required=False)}, responses=LOAD,
 )  # fmt: skip
 async def load(model: str, request: Request) -> Response:
     service = admin_of(request)
@@ -55,7 +67,7 @@ async def load(model: str, request: Request) -> Response:
 
 @router.post(
     "/v2/repository/models/{model}/unload", summary="Serve a model no longer (admin key)",
-    openapi_extra={"requestBody": body_of(Unload) | {"required": False}},
+    openapi_extra={"requestBody": body_of(Unload, required=False)}, responses=UNLOAD,
 )  # fmt: skip
 async def unload(model: str, request: Request) -> Response:
     service = admin_of(request)
@@ -63,14 +75,14 @@ async def unload(model: str, request: Request) -> Response:
     return await service.of_admin(_unload, service, model)
 
 
-@router.get("/admin/models/{model}/labels", summary="Which version is stable, canary, shadow (admin key)")
+@router.get("/admin/models/{model}/labels", summary="Which version is stable, canary, shadow (admin key)", responses=LABELS_GOT)
 async def labels(model: str, request: Request) -> Labels:
     return admin_of(request).bundles.served(model).labels
 
 
 @router.put(
     "/admin/models/{model}/labels", summary="Give labels to versions, loading them (admin key)",
-    openapi_extra={"requestBody": body_of(Labels)},
+    openapi_extra={"requestBody": body_of(Labels)}, responses=LABELS_PUT,
 )  # fmt: skip
 async def put_labels(model: str, request: Request) -> Response:
     service = admin_of(request)

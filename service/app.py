@@ -4,20 +4,30 @@ import asyncio
 import gc
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import admin, v2_routes
 from service.access import check_admin_key, check_key
 from service.calls import NativeWire, Service
-from service.descriptions import EVENT_RESPONSES, LISTING, SCORE_RESPONSES, body_of
+from service.descriptions import (
+    BEHAVIOURS_RESPONSES,
+    DELETE_RESPONSES,
+    EVENT_RESPONSES,
+    LISTING,
+    SCORE_RESPONSES,
+    body_of,
+    describe,
+)
 from service.drain import drained_at_sigterm
 from service.errors import InvalidRequest
 from service.follower import Follower
@@ -34,19 +44,22 @@ from service.version import VERSION
 log = logging.getLogger("longtrail")
 
 
-def create_app(settings: Settings, redis_url: str) -> FastAPI:
-    """The application. Bundles are loaded and warmed when it starts; the store may come later."""
+def create_app(
+    settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None, listener: socket.socket | None = None
+) -> FastAPI:
+    """The application. Bundles are loaded and warmed when it starts (`at_start`: see `Bundles`); the store may come later.
+    `listener`: where it is served, if no other process is."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url)
+        service = await asyncio.get_running_loop().run_in_executor(None, Service, settings, redis_url, at_start)
         app.state.service = service
         bundles = service.bundles
         log.info("serving %s of %s", ", ".join(one.bundle.name for one in bundles.all) or "no model", bundles.data or "no data")
         follower = Follower(bundles, settings.bundles_poll_s)
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
-        with drained_at_sigterm(service, settings.drain_ms / 1000):
+        with drained_at_sigterm(service, settings.drain_ms / 1000, listener):
             async with lag_observed(service.metrics.loop_lag):
                 yield
         follower.close()
@@ -84,6 +97,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         "/users/{user_id:path}/behaviours",
         openapi_extra={"parameters": LISTING},
         summary="A user's tree, newest behaviours first",
+        responses=BEHAVIOURS_RESPONSES,
     )
     async def behaviours_route(user_id: str, request: Request) -> Response:
         check_key(request, settings)
@@ -93,7 +107,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
         service: Service = app.state.service
         return await service.of_store(service.users.behaviours, user_id, int(limit), request.query_params.get("after", ""))
 
-    @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)")
+    @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)", responses=DELETE_RESPONSES)
     async def delete_route(user_id: str, request: Request) -> Response:
         check_admin_key(request, settings)
         service: Service = app.state.service
@@ -114,10 +128,11 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
             swagger_favicon_url="swagger/favicon-32x32.png",
         )  # fmt: skip
 
-    @app.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(app.state.service.exposition(), media_type=CONTENT_TYPE_LATEST)
 
+    describe(app)
     return app
 
 

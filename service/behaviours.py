@@ -153,8 +153,8 @@ def reported(breaker: Breaker) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        if reason(error) == "store_error" or isinstance(error, OfOneNode):  # whose node has a breaker of its own
-            breaker.succeeded()
+        if isinstance(error, OfOneNode) or not isinstance(error, StoreUnreachable | StoreTooSlow):
+            breaker.succeeded()  # a node has a breaker of its own; an error on a connection that stays is an answer
         else:
             breaker.failed(unreachable="connecting" in str(error))  # the client's word for it
         raise

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.bundle_folder import bundles_in, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Labels, LabelsInvalid, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
-from store.bundle import VERSION_PATTERN, BundleInvalid, read_manifest, versions
+from store.bundle import MANIFEST, BundleInvalid, read_manifest
 
 log = logging.getLogger("longtrail")
 
@@ -29,6 +30,7 @@ class Served:
 
     loaded: Mapping[str, LoadedBundle]  # by version
     labels: Labels
+    before: str | None = None  # the stable version before this one: kept, to go back to
 
     @property
     def stable(self) -> LoadedBundle:
@@ -39,12 +41,17 @@ class Served:
 class Bundles:
     """What is served, by model; and what was refused, with the reason."""
 
-    def __init__(self, folder: Path, data: str, default_model: str, loading: Loading, metrics: Metrics) -> None:
+    def __init__(
+        self, folder: Path, data: str, default_model: str, loading: Loading, metrics: Metrics,
+        at_start: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """Load what the labels of every model of one data set name, else its newest good version. Nothing here raises for a
         bad bundle.
 
         Args:
             data: the data set to serve; empty = that of the newest good bundle.
+            at_start: the newest version of each model that may be taken up without labels; None = any. Of several processes
+                one that is started later must not take up what the others have not.
         """
         self.refused: dict[str, str] = {}
         self.skipped: dict[str, str] = {}
@@ -53,9 +60,8 @@ class Bundles:
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
-        self._unloaded: set[str] = set()  # models that are not to be served although they are there
-        for version, model in _newest_first(folder):
-            if model not in self._served:
+        for model, version in bundles_in(folder):
+            if model not in self._served and (at_start is None or version <= at_start.get(model, "")):
                 self._take_up(model, version)
 
     @property
@@ -66,7 +72,7 @@ class Bundles:
     @property
     def all(self) -> list[LoadedBundle]:
         """The stable version of every model."""
-        return [self._served[name].stable for name in self.names]
+        return [served.stable for _, served in sorted(self._served.items())]
 
     @property
     def loaded(self) -> list[LoadedBundle]:
@@ -83,11 +89,11 @@ class Bundles:
             raise UnknownModel(f"model {model!r}: known are {', '.join(self.names) or 'none'}", "model")
         return served
 
-    def get(self, asked: str | None, user_id: str = "") -> LoadedBundle:
+    def get(self, asked: str | None, user_id: str | None = None) -> LoadedBundle:
         """The version that a request asks for: `name`, `name:label`, `name:version`, or the default model.
 
         Args:
-            user_id: decides between the stable version and a canary, where neither was asked for.
+            user_id: decides between the stable version and a canary, where neither was asked for; None = stable.
 
         Raises:
             NoModel: nothing is loaded.
@@ -96,9 +102,9 @@ class Bundles:
         everything = self._served
         if not everything:
             raise NoModel("no bundle is loaded" + "".join(f"; {reason}" for reason in self.refused.values()))
-        name, _, which = (asked or self._default_name()).partition(":")
+        name, colon, which = (asked or self._default_name()).partition(":")
         if served := everything.get(name):
-            version = (served.labels.of(which) or which) if which else served.labels.answering(name, user_id)
+            version = (served.labels.of(which) or which) if colon else served.labels.answering(name, user_id)
             if loaded := served.loaded.get(version):
                 return loaded
         known = ", ".join(f"{one.model}:{one.version}" for one in self.loaded)
@@ -127,11 +133,10 @@ class Bundles:
         with self._changing:
             version = self._there(model, version)
             served = self._served.get(model)
-            labels = served.labels.with_stable(version) if served else Labels(stable=version)
-            return self._change(model, labels).stable
+            return self._change(model, served.labels.with_stable(version) if served else Labels(stable=version)).stable
 
     def label(self, model: str, labels: Labels) -> Labels:
-        """Give a model's versions other labels; those that are not loaded are, and those without one go but the last stable one.
+        """Give a model's versions other labels. Those that are not loaded are; those without one go, but the last stable one.
 
         Raises:
             UnknownModel, BundleRefused, LabelsNotKept: as `load`.
@@ -142,39 +147,27 @@ class Bundles:
             return self._change(model, labels).labels
 
     def unload(self, model: str) -> None:
-        """Serve a model no longer, until it is loaded again or the scorer is started anew.
+        """Serve a model no longer, here, in other processes and after a start, until it is loaded again.
 
         Raises:
-            UnknownModel: it is not served.
+            UnknownModel: it is not served. LabelsNotKept: as `load`.
         """
         with self._changing:
-            served = self.served(model)
-            self._served = {name: other for name, other in self._served.items() if name != model}
-            self._unloaded.add(model)
-            self._forget(served, set())
-            remove(self._metrics.table_version, model, served.stable.tables.version)
-            remove(self._metrics.table_age, model)
+            self.served(model)
+            self._keep(model, None)
+            self._end(model)
 
     def follow(self, newest: bool) -> None:
         """Go over to labels that another process wrote; with `newest`, to newer versions of models that have no file of them,
-        and to new models."""
-        for version, model in _newest_first(self._folder):
+        and to new models. What cannot be served is refused, once, and nothing changes."""
+        for model in models_in(self._folder):
             with self._changing:
-                served, mark = self._served.get(model), _mark(self._folder / model / FILE)
                 try:
-                    if served is not None and mark is not None and mark != self._seen.get(model):
-                        self._seen[model] = mark
-                        if (labels := read_labels(self._folder / model)) and labels != served.labels:
-                            self._change(model, labels, written=True)
-                    elif newest and served is None and model not in self._unloaded:
-                        self._take_up(model, version)
-                    elif newest and served is not None and mark is None and self._is_new(served, model, version):
-                        self._change(model, Labels(stable=version), written=True)
-                except (LabelsInvalid, BundleRefused, UnknownModel) as error:
+                    self._follow_labels(model)
+                    if newest and self._seen.get(model) is None:
+                        self._follow_newest(model)
+                except (LabelsInvalid, BundleRefused) as error:
                     log.error("%s: stays as it is: %s", model, error)
-
-    def _is_new(self, served: Served, model: str, version: str) -> bool:
-        return version > max(served.loaded) and f"{model}:{version}" not in self.refused
 
     def say_ages(self) -> None:
         """Tell the metrics how old the item tables in use are by now."""
@@ -184,7 +177,7 @@ class Bundles:
     def states(self) -> list[dict[str, str]]:
         """Every version of every model in the folder, and why those are not served that are not."""
         found = []
-        for version, model in sorted(_newest_first(self._folder), key=lambda one: (one[1], one[0])):
+        for model, version in sorted(bundles_in(self._folder)):
             served, name = self._served.get(model), f"{model}:{version}"
             is_loaded = served is not None and version in served.loaded
             reason = "" if is_loaded else self.refused.get(name) or self.skipped.get(name) or "not loaded"
@@ -194,48 +187,90 @@ class Bundles:
     def _take_up(self, model: str, version: str) -> None:
         """Serve a model by its labels; by this version, where it has none or they name what cannot be served."""
         folder = self._folder / model
-        self._seen[model] = _mark(folder / FILE)
+        self._seen[model] = mark_of(folder / FILE)
+        labels = None
         try:
             labels = read_labels(folder)
+            if labels is None and self._seen[model] is not None:
+                return  # it was unloaded
         except LabelsInvalid as error:
             log.error("labels refused: %s", error)
-            labels = None
         wanted = [labels, Labels(stable=labels.stable)] if labels else []
         for tried in (*wanted, Labels(stable=version)):
+            if any(self._is_out(model, one) for one in tried.versions):
+                continue
             try:
-                self._change(model, tried, written=True)
+                self._go_over(model, tried, self._ready(model, tried))
                 return
             except BundleRefused:
                 continue  # said and counted where it was refused
 
+    def _follow_labels(self, model: str) -> None:
+        served, mark = self._served.get(model), mark_of(self._folder / model / FILE)
+        if mark == self._seen.get(model):
+            return
+        self._seen[model], before = mark, self._seen.get(model)
+        if mark is None:
+            return  # it has none any more: its versions stay
+        labels = read_labels(self._folder / model)
+        if labels is None:
+            self._end(model)
+        elif not all(self._is_finished(model, version) for version in labels.versions):
+            self._seen[model] = before  # they came before their versions: look again
+        elif served is None or labels != served.labels:
+            self._go_over(model, labels, self._ready(model, labels))
+
+    def _follow_newest(self, model: str) -> None:
+        served = self._served.get(model)
+        for version in reversed(versions_in(self._folder, model)):
+            if served is not None and version <= served.labels.stable:
+                return
+            if not self._is_out(model, version) and self._is_finished(model, version):
+                labels = Labels(stable=version)
+                self._go_over(model, labels, self._ready(model, labels))
+                return
+
     def _there(self, model: str, version: str | None) -> str:
-        """A version that the model's folder has, the newest for None. Names are compared, never joined to a path unseen."""
-        if model not in {name for _, name in _newest_first(self._folder)}:
-            raise UnknownModel(
-                f"model {model!r}: {self._folder} has {', '.join(sorted(_models(self._folder))) or 'none'}", "model"
-            )
-        there = versions(self._folder / model)
-        if version is not None and (not VERSION_PATTERN.fullmatch(version) or version not in there):
-            raise UnknownModel(f"model {model!r}, version {version!r}: {self._folder / model} has {', '.join(there)}", "version")
+        """A version that the model's folder has, the newest for None. Names are compared with what is there, and only then
+        part of a path."""
+        if model not in (models := models_in(self._folder)):
+            raise UnknownModel(f"model {model!r}: {self._folder} has {', '.join(models) or 'none'}", "model")
+        there = versions_in(self._folder, model)
+        if not there or (version is not None and version not in there):
+            asked = "" if version is None else f", version {version!r}"
+            raise UnknownModel(f"model {model!r}{asked}: {self._folder / model} has {', '.join(there) or 'none'}", "version")
         return version or there[-1]
 
-    def _change(self, model: str, labels: Labels, written: bool = False) -> Served:
-        """Load what labels name and is not loaded, keep them, and serve. `written`: they stand in the file, or are not to."""
-        before = self._served.get(model)
-        there = dict(before.loaded) if before else {}
-        loaded = {version: there.get(version) or self._load(model, version) for version in sorted(labels.versions)}
-        if before is not None:
-            loaded.setdefault(before.labels.stable, before.stable)  # to go back to
-        if not written:
-            try:
-                write_labels(self._folder / model, labels)
-            except OSError as error:
-                raise LabelsNotKept(f"{self._folder / model / FILE}: {error}") from error
-            self._seen[model] = _mark(self._folder / model / FILE)
-        self._unloaded.discard(model)
-        self._serve(model, served := Served(loaded, labels))
-        if before is not None:
-            self._forget(before, set(loaded))
+    def _change(self, model: str, labels: Labels) -> Served:
+        """Go over to labels, and keep them for other processes and the next start."""
+        ready = self._ready(model, labels)
+        self._keep(model, labels)
+        return self._go_over(model, labels, ready)
+
+    def _ready(self, model: str, labels: Labels) -> dict[str, LoadedBundle]:
+        """The versions that labels name, those loaded that are not."""
+        served = self._served.get(model)
+        there = {} if served is None else served.loaded
+        return {version: there.get(version) or self._load(model, version) for version in sorted(labels.versions)}
+
+    def _keep(self, model: str, labels: Labels | None) -> None:
+        path = self._folder / model / FILE
+        try:
+            write_labels(path.parent, labels)
+        except OSError as error:
+            raise LabelsNotKept(f"{path}: {error}") from error
+        self._seen[model] = mark_of(path)
+
+    def _go_over(self, model: str, labels: Labels, loaded: dict[str, LoadedBundle]) -> Served:
+        """Serve these from the next request on, and keep the stable version before; the rest goes with the last request
+        that it answers."""
+        old = self._served.get(model)
+        before = None if old is None else old.before if labels.stable == old.labels.stable else old.labels.stable
+        if old is not None and before is not None:
+            loaded = {before: old.loaded[before], **loaded}
+        self._serve(model, served := Served(loaded, labels, before))
+        if old is not None:
+            self._forget(old, set(loaded))
         return served
 
     def _load(self, model: str, version: str) -> LoadedBundle:
@@ -257,6 +292,12 @@ class Bundles:
         self.data = manifest.data
         return loaded
 
+    def _is_finished(self, model: str, version: str) -> bool:
+        return (self._folder / model / version / MANIFEST).is_file()
+
+    def _is_out(self, model: str, version: str) -> bool:
+        return (name := f"{model}:{version}") in self.refused or name in self.skipped
+
     def _serve(self, model: str, served: Served) -> None:
         """From the next request on."""
         before, metrics = self._served.get(model), self._metrics
@@ -268,30 +309,21 @@ class Bundles:
         metrics.table_version.labels(model, served.stable.tables.version).set(1)
         self.say_ages()
 
-    def _forget(self, before: Served, kept: set[str]) -> None:
-        """Take what is no longer loaded from the metrics; its memory goes with the last request that it answers."""
-        for version, loaded in before.loaded.items():
+    def _end(self, model: str) -> None:
+        """Serve a model no longer."""
+        served = self._served.get(model)
+        if served is None:
+            return
+        self._served = {name: other for name, other in self._served.items() if name != model}
+        self._forget(served, set())
+        remove(self._metrics.table_age, model)
+        remove(self._metrics.table_version, model, served.stable.tables.version)
+
+    def _forget(self, old: Served, kept: set[str]) -> None:
+        """Take what is no longer loaded from the metrics."""
+        for version, loaded in old.loaded.items():
             if version not in kept:
                 remove(self._metrics.model_info, loaded.model, version, loaded.graph.device)
 
     def _default_name(self) -> str:
         return self._default or (self.names[0] if len(self._served) == 1 else DEFAULT_MODEL)
-
-
-def _models(folder: Path) -> list[str]:
-    """Names of the folders that have versions."""
-    return [path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
-
-
-def _newest_first(folder: Path) -> list[tuple[str, str]]:
-    """(version, model) of every bundle folder, newest first."""
-    return sorted(((version, model) for model in _models(folder) for version in versions(folder / model)), reverse=True)
-
-
-def _mark(path: Path) -> tuple[int, int] | None:
-    """What tells one content of a file from another; None: there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino

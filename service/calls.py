@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Request, Response
@@ -20,7 +21,6 @@ from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.problems import request_id_of
 from service.request import ScoreRequest, parse
-from service.request_log import RequestLog
 from service.scores import ScoreResponse
 from service.search_threads import SearchThreads
 from service.settings import Settings
@@ -34,6 +34,7 @@ from service.users import UserTrees
 from store.connection import connect
 
 if TYPE_CHECKING:
+    from service.request_log import RequestLog
     from service.traces import Traces
 
 JSON = ("application/json",)
@@ -73,11 +74,11 @@ class NativeWire:
 class Service:
     """One running scorer: settings, threads, and what the pipeline needs."""
 
-    def __init__(self, settings: Settings, redis_url: str) -> None:
+    def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
-        self.traces = open_traces(settings) if settings.traces_url else None
+        self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
-        bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics)
+        bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
         self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
         store = StoreReader(self.redis, self.metrics)
@@ -88,9 +89,7 @@ class Service:
             self.refresher.start(settings.table_poll_s)
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
-        self.request_log = (
-            RequestLog(settings.request_log, settings.request_log_share, bundles, self.metrics) if settings.request_log else None
-        )
+        self.request_log = _open_request_log(settings, bundles, self.metrics)
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users, self.user_maps = UserTrees(self.events_redis, bundles), UserMaps(self.events_redis, bundles)
@@ -179,6 +178,7 @@ class Service:
         http.state.request_id = request_id = request.request_id or request_id_of(given_id)
         if request.timeout_ms is not None:
             timer.allow(request.timeout_ms)
+            timer.enter("request")  # its own time may have ended while it waited
         response = score(request, self.scorer, timer)
         content, headers = wire.write(response, request_id)
         self._count(request, response, timer, http)
@@ -228,7 +228,7 @@ class Service:
         self.events_redis.close()
 
 
-def open_traces(settings: Settings) -> "Traces":
+def _open_traces(settings: Settings) -> "Traces":
     """Where spans go.
 
     Raises:
@@ -239,6 +239,14 @@ def open_traces(settings: Settings) -> "Traces":
     except ImportError as error:
         raise ValueError(f"CTR_TRACES_URL: {error}; pip install 'longtrail[traces]'") from None
     return Traces(settings.traces_url, settings.traces_share)
+
+
+def _open_request_log(settings: Settings, bundles: Bundles, metrics: Metrics) -> "RequestLog | None":
+    if not settings.request_log:
+        return None
+    from service.request_log import RequestLog  # a scorer without one does without pyarrow
+
+    return RequestLog(Path(settings.request_log), settings.request_log_share, bundles, metrics)
 
 
 async def read_body(request: Request, limit: int, media: tuple[str, ...]) -> bytes:

@@ -2,7 +2,8 @@
 
     bundles/<model>/labels.json     {"stable": "<version>", "canary": {"version", "percent"} | null, "shadow": "<version>" | null}
 
-The file is what all workers of a machine agree on, and what a restart finds. Without one the newest good version is stable.
+The file is what all processes over one folder agree on, and what a restart finds. Without one the newest good version is stable;
+one that holds `null` says that the model is not to be served.
 """
 
 import json
@@ -37,7 +38,12 @@ class Canary(BaseModel):
 class Labels(BaseModel):
     """What the versions of one model are for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True,
+        json_schema_extra={
+            "examples": [{"stable": "20260131T120000Z", "canary": {"version": "20260207T120000Z", "percent": 5}, "shadow": None}]
+        },
+    )  # fmt: skip
     stable: Version
     canary: Canary | None = None
     shadow: Version | None = None
@@ -52,11 +58,12 @@ class Labels(BaseModel):
         canary = self.canary.version if self.canary else None
         return {"stable": self.stable, "canary": canary, "shadow": self.shadow}.get(label)
 
-    def answering(self, model: str, user_id: str) -> str:
-        """The version that answers a user: always the same one while the labels are."""
-        if self.canary and zlib.crc32(f"{model} {user_id}".encode()) % SHARES < self.canary.percent * SHARES / 100:
-            return self.canary.version
-        return self.stable
+    def answering(self, model: str, user_id: str | None) -> str:
+        """The version that answers a user: always the same one while the labels are. For nobody (None) it is the stable one."""
+        if self.canary is None or user_id is None:
+            return self.stable
+        drawn = zlib.crc32(f"{model} {user_id}".encode()) % SHARES
+        return self.canary.version if drawn < self.canary.percent * SHARES / 100 else self.stable
 
     def with_stable(self, version: str) -> "Labels":
         """The same with another stable version; it is no canary or shadow of itself."""
@@ -65,14 +72,15 @@ class Labels(BaseModel):
 
 
 def read_labels(model_folder: Path) -> Labels | None:
-    """The labels of a model; None: it has no file of them.
+    """The labels of a model; None: it has no file of them, or is not to be served.
 
     Raises:
         LabelsInvalid: it cannot be read.
     """
     path = model_folder / FILE
     try:
-        return Labels.model_validate(json.loads(path.read_bytes()))
+        content = json.loads(path.read_bytes())
+        return None if content is None else Labels.model_validate(content)
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -82,12 +90,12 @@ def read_labels(model_folder: Path) -> Labels | None:
         raise LabelsInvalid(f"{path}: {error}") from None
 
 
-def write_labels(model_folder: Path, labels: Labels) -> None:
-    """Write the file, whole or not at all.
+def write_labels(model_folder: Path, labels: Labels | None) -> None:
+    """Write the file, whole or not at all; None: the model is not to be served.
 
     Raises:
         OSError: the folder cannot be written to.
     """
     unfinished = model_folder / f".{FILE}.{os.getpid()}"
-    unfinished.write_text(labels.model_dump_json(indent=1) + "\n")
+    unfinished.write_text(("null" if labels is None else labels.model_dump_json(indent=1)) + "\n")
     os.replace(unfinished, model_folder / FILE)

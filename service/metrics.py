@@ -34,7 +34,7 @@ class StageTimer:
         """Begin a stage.
 
         Raises:
-            DeadlineExceeded: the time is up; the text names the stage that used it.
+            DeadlineExceeded: the time is up; the text names the stage in which it ended.
             CallerGone: nobody waits for the answer.
         """
         now = time.perf_counter()
@@ -42,12 +42,20 @@ class StageTimer:
         self._entered = now
         if now > self.deadline:
             allowed = (self.deadline - self.started) * 1000
-            raise DeadlineExceeded(
-                f"{self.stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", self.stage
-            )
+            stage = self._stage_at(self.deadline)
+            raise DeadlineExceeded(f"{stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", stage)
         if self._gone:
             raise CallerGone(f"{self.stage}: the caller hung up")
         self.stage = stage
+
+    def _stage_at(self, moment: float) -> Stage:
+        """Where the request was at a moment before now: a limit of its own is known only once it has waited and was read."""
+        end = self.started
+        for stage in STAGES:
+            end += self.seconds[stage]
+            if end >= moment:
+                return stage
+        return self.stage
 
     def drop(self) -> None:
         """Begin no further stage: the caller hung up."""

@@ -55,7 +55,7 @@ class ScoreRequest(BaseModel):
         description="Candidates, duplicates allowed; scores come in this order.",
         json_schema_extra={"minItems": 1},
     )
-    model: str | None = Field(None, description="A name, or name:version.")
+    model: str | None = Field(None, description="A name, name:label or name:version.")
     timeout_ms: float | None = Field(None, gt=0, description="Shortens the server's own limit.")
     at: int | None = Field(None, ge=0, le=MAX_TS, description="Unix seconds of the impression; only behaviours before it count.")
     context: dict[str, Any] = Field(default_factory=dict, description="Values of the model's context features.")

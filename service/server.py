@@ -1,15 +1,23 @@
 """The server around the application: one process, or several behind one address with a parent that replaces those that die."""
 
+import json
 import os
+import socket
+import time
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app
+from service.bundle_folder import newest_in
+from service.listener import Lingering, let_nobody_in
 from service.settings import Settings, read_settings
 from service.shared_metrics import shared
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
+AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
 
 
@@ -17,15 +25,40 @@ def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
     several, end_s = settings.workers > 1, int(settings.timeout_ms / 1000) + LAST_S
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
-    with shared(several):
-        uvicorn.run(
-            "service.server:worker" if several else create_app(settings, redis_url), factory=several, workers=settings.workers,
-            host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False, log_level="warning",
-            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=end_s, server_header=False,
-        )  # fmt: skip
+    if several and not settings.bundles_poll_s:
+        os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
+    config = uvicorn.Config(
+        "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
+        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=end_s, server_header=False,
+    )  # fmt: skip
+    listener = config.bind_socket()
+    with shared(several), suppress(KeyboardInterrupt):
+        if several:
+            Parent(config, [listener], settings.drain_ms / 1000).run()
+        else:
+            config.app, config.factory = create_app(settings, redis_url, listener=listener), False
+            uvicorn.Server(config).run([listener])
 
 
 def worker() -> FastAPI:
     """The application of one process of several."""
     settings = read_settings()
-    return create_app(settings, settings.redis_url)
+    at_start = json.loads(os.environ.get(AT_START, "null"))
+    return create_app(settings, settings.redis_url, at_start)
+
+
+class Parent(Multiprocess):
+    """Ends the listener that its processes share, when they have served on for as long as they should."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], drain_s: float) -> None:
+        super().__init__(config, sockets)
+        self._drain_s = drain_s
+
+    def terminate_all(self) -> None:
+        """SIGTERM for each process; all close the listener after this."""
+        super().terminate_all()
+        time.sleep(self._drain_s)
+        for listener in self.sockets:
+            let_nobody_in(listener)
+            listener.close()

@@ -22,8 +22,8 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
-    redis_url: str = Field("", description="Redis, Valkey or a cluster of them by URL; empty = the embedded store.")
-    redis_read_url: str = Field("", description="Where /score reads, a replica say; empty = as CTR_REDIS_URL.")
+    redis_url: str = Field("", repr=False, description="Redis, Valkey or a cluster of them by URL; empty = the embedded store.")
+    redis_read_url: str = Field("", repr=False, description="Where /score reads, a replica say; empty = as CTR_REDIS_URL.")
     store_folder: Path = Field(Path("runs/store"), description="Where the embedded store keeps its data.")
     store_timeout_ms: float = Field(8, gt=0, description="Longest wait for a reply of the store.")
     store_connect_timeout_ms: float = Field(20, gt=0, description="Longest wait for a new connection to the store.")
@@ -63,7 +63,7 @@ class Settings(BaseModel):
     user_ttl_s: int = Field(0, ge=0, le=MAX_TTL_S, description="How long a user without events is kept; 0 = for ever.")
     events_timeout_ms: float = Field(1000, gt=0, description="Longest wait of events for their turn, and for the store's reply.")
     events_url: str = Field(
-        "", pattern=r"^$|^(rediss?|unix|kafka)://",
+        "", repr=False, pattern=r"^$|^(rediss?|unix|kafka)://",
         description="Where the stream is: kafka://host:port, or a Redis by URL; empty = in the store.",
     )  # fmt: skip
     events_stream: str = Field("", max_length=240, description="Stream or topic; empty = <data>:events, on Kafka <data>.events.")
@@ -72,7 +72,7 @@ class Settings(BaseModel):
     events_keep_s: int = Field(600, ge=0, description="Entries that every group has acknowledged stay in the stream so long.")
     consumer_port: int = Field(9101, ge=0, le=65535, description="Port of the consumer's metrics; 0 = none.")
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
-    request_log: Path | None = Field(None, description="Folder for a sample of requests and scores, as Parquet; empty = none.")
+    request_log: str = Field("", description="Folder for a sample of requests and scores, as Parquet; empty = none.")
     request_log_share: float = Field(0.01, ge=0, le=1, description="Share of the requests that is logged.")
     slow_ms: float = Field(100, ge=0, description="Calls of scoring that take longer are logged, as a JSON line; 0 = none.")
     traces_url: str = Field(
@@ -82,11 +82,6 @@ class Settings(BaseModel):
     api_key: SecretStr = Field(SecretStr(""), description="Key of /score; empty = open, on a loopback host only.")
     admin_api_key: SecretStr = Field(SecretStr(""), description="Key of admin paths; empty = there are none.")
     auth: Literal["on", "off"] = Field("on", description="off = open on any host, with an empty key.")
-
-    @field_validator("request_log", mode="before")
-    @classmethod
-    def _none_where_empty(cls, folder: object) -> object:
-        return folder or None
 
     @field_validator("redis_url", "redis_read_url")
     @classmethod
@@ -99,6 +94,12 @@ class Settings(BaseModel):
     def _not_open_by_accident(self) -> Self:
         if self.host not in LOOPBACK and self.auth == "on" and not self.api_key.get_secret_value():
             raise ValueError(f"CTR_HOST is {self.host}: set CTR_API_KEY, or CTR_AUTH=off to serve without one")
+        return self
+
+    @model_validator(mode="after")
+    def _two_keys(self) -> Self:
+        if self.api_key.get_secret_value() and self.api_key == self.admin_api_key:
+            raise ValueError("CTR_ADMIN_API_KEY is CTR_API_KEY: whoever may score could change what is served")
         return self
 
     @property

@@ -48,6 +48,9 @@ class Shadow:
         model, metrics = answered.model, self._metrics
         try:
             other = self._score(request.model_copy(update={"model": f"{model}:{version}", "explain": 0, "timeout_ms": None}))
+            if other.degraded != answered.degraded:  # then it is the store that they differ by
+                metrics.shadow.labels(model, "degraded").inc()
+                return
             metrics.shadow_difference.labels(model).observe(float(np.abs(other.scores - answered.scores).mean()))
             if (alike := rank_correlation(answered.scores, other.scores)) is not None:
                 metrics.shadow_ranks.labels(model).observe(1 - alike)

@@ -27,10 +27,10 @@ USER, ITEMS, SCORES = "user_id", "item_ids", "scores"
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 CONTEXT = "context_"
 OURS = ("at", "timeout_ms")
-TRITONS = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end", "timeout", "headers")
+TRITONS = ("binary_data_output", "priority", "sequence_id", "sequence_start", "sequence_end", "timeout")
 
 PLATFORM = "onnxruntime_onnx"
-EXTENSIONS = ["binary_tensor_data", "model_repository", "model_repository(unload_dependents)"]
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def parse(body: bytes, header_length: str | None, model: str, max_candidates: in
             fields[name] = value
         elif name.startswith(CONTEXT):
             fields["context"][name.removeprefix(CONTEXT)] = value
-        elif name == "timeout" and isinstance(value, int):
+        elif name == "timeout" and type(value) is int:
             fields.setdefault("timeout_ms", value / 1000 or None)
         elif name not in TRITONS:
             raise InvalidRequest(f"parameters.{name}: unknown, known are {', '.join(OURS)} and {CONTEXT}<name>", "parameters")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from service import v2
 from service.access import check_key
 from service.calls import Service
-from service.descriptions import INFER_BODY, V2_ERRORS
+from service.descriptions import INFER, INFER_RESPONSES, MODEL, MODEL_READY, READY, SERVER, answer
 from service.request import ScoreRequest
 from service.scores import ScoreResponse
 from service.version import VERSION
@@ -43,18 +43,20 @@ def service_of(request: Request) -> Service:
     return service
 
 
-@router.get("/v2", summary="Server metadata (Open Inference Protocol)")
+@router.get("/v2", summary="Server metadata (Open Inference Protocol)", responses=SERVER)
 async def server_metadata(request: Request) -> dict[str, Any]:
     service_of(request)
     return {"name": "longtrail", "version": VERSION, "extensions": v2.EXTENSIONS}
 
 
-@router.get("/v2/health/live", summary="The process answers")
+@router.get("/v2/health/live", summary="The process answers", responses=answer({"live": True}))
 async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/v2/health/ready", summary="At least one bundle is loaded and warmed, and the scorer is not about to end")
+@router.get(
+    "/v2/health/ready", summary="At least one bundle is loaded and warmed, and the scorer is not about to end", responses=READY
+)
 async def ready(request: Request, response: Response) -> dict[str, Any]:
     service: Service = request.app.state.service
     is_ready = bool(service.bundles.names) and not service.draining
@@ -62,28 +64,30 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     return {"ready": is_ready, "models": service.bundles.names}
 
 
-@router.get("/v2/models/{model}", summary="Model metadata", responses=V2_ERRORS)
-@router.get("/v2/models/{model}/versions/{version}", summary="Metadata of a version", responses=V2_ERRORS)
+@router.get("/v2/models/{model}", summary="Model metadata", responses=MODEL)
+@router.get("/v2/models/{model}/versions/{version}", summary="Metadata of a version", responses=MODEL)
 async def model_metadata(model: str, request: Request, version: str = "") -> dict[str, Any]:
     service = service_of(request)
     loaded = service.bundles.get(v2.named(model, version))
     return v2.metadata(model, sorted(service.bundles.served(model).loaded), loaded.bundle.manifest.calibrated)
 
 
-@router.get("/v2/models/{model}/ready", summary="A model is loaded", responses=V2_ERRORS)
-@router.get("/v2/models/{model}/versions/{version}/ready", summary="A version is loaded", responses=V2_ERRORS)
+@router.get("/v2/models/{model}/ready", summary="A model is loaded", responses=MODEL_READY)
+@router.get("/v2/models/{model}/versions/{version}/ready", summary="A version is loaded", responses=MODEL_READY)
 async def model_ready(model: str, request: Request, response: Response, version: str = "") -> dict[str, Any]:
     service = service_of(request)
     loaded = service.bundles.get(v2.named(model, version))
-    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE if service.draining else HTTPStatus.OK
-    return {"name": model, "version": loaded.version, "ready": not service.draining}
+    content = {"name": model, "version": loaded.version, "ready": not service.draining}
+    if service.draining:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        content["error"] = "the scorer is about to end"
+    return content
 
 
-@router.post("/v2/models/{model}/infer", summary="Score", openapi_extra={"requestBody": INFER_BODY}, responses=V2_ERRORS)
+@router.post("/v2/models/{model}/infer", summary="Score", openapi_extra=INFER, responses=INFER_RESPONSES)
 @router.post(
-    "/v2/models/{model}/versions/{version}/infer", summary="Score by one version",
-    openapi_extra={"requestBody": INFER_BODY}, responses=V2_ERRORS,
-)  # fmt: skip
+    "/v2/models/{model}/versions/{version}/infer", summary="Score by one version", openapi_extra=INFER, responses=INFER_RESPONSES
+)
 async def infer(model: str, request: Request, version: str = "") -> Response:
     service = service_of(request)
     return await service.score(request, InferWire(v2.named(model, version), request.headers.get(v2.HEADER_LENGTH)))

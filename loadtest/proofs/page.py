@@ -1,7 +1,8 @@
 """make prove: everything, in short form or long; reliability.md and reliability.json."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,82 +10,110 @@ from typing import Any
 from rich.console import Console
 
 from loadtest.measured_on import facts, table
-from loadtest.proofs.ends import prove_drain, prove_killed_worker
+from loadtest.proofs.drain import prove_drain
 from loadtest.proofs.faults import prove_faults
 from loadtest.proofs.fuzz import prove_fuzz
-from loadtest.proofs.overload import prove_overload
+from loadtest.proofs.openapi import prove_openapi
+from loadtest.proofs.overload import SETTINGS, prove_overload
 from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
-from loadtest.proofs.system import FOLDER, Row, System, system
+from loadtest.proofs.system import FOLDER, Row, system
+from loadtest.proofs.workers import prove_workers
 from loadtest.speed_table import RESULTS
 
-SHORT = {"swaps": 20, "soak_s": 120.0, "fuzz_s": 60.0}
-LONG = {"swaps": 100, "soak_s": 1_800.0, "fuzz_s": 600.0}
+SHORT = {"faults_s": 2.0, "overload_s": 8.0, "swaps": 20, "fuzz_s": 60.0, "openapi_cases": 20, "soak_s": 100.0}
+LONG = {"faults_s": 5.0, "overload_s": 30.0, "swaps": 100, "fuzz_s": 600.0, "openapi_cases": 300, "soak_s": 1_800.0}
+HEADS = {
+    "overload": "Load held",
+    "faults": "Faults of the store and its network survived",
+    "swaps": "Versions swapped under load",
+    "drain": "SIGTERM",
+    "workers": "Several processes",
+    "openapi": "Calls made from the OpenAPI description",
+    "fuzz": "Raw sockets",
+    "soak": "Time",
+}
+PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}
 
 console = Console(stderr=True)
 
 
 def prove(long: bool, only: str = "", results: Path = RESULTS, folder: Path = FOLDER) -> tuple[Path, bool]:
-    """Prove what is asked for; where the page is, and whether all was met. Parts that were not asked for keep their rows."""
-    sizes, head = LONG if long else SHORT, facts()
-    within: dict[str, Callable[[System], list[Row]]] = {
-        "faults": prove_faults,
-        "overload": prove_overload,
-        "swaps": lambda one: prove_swaps(one, int(sizes["swaps"])),
-        "fuzz": lambda one: prove_fuzz(one, sizes["fuzz_s"]),
-        "soak": lambda one: prove_soak(one, sizes["soak_s"]),
+    """Prove what is asked for; where the page is, and whether all was met. Rows of other parts, and of the other form, stay; each
+    part is written when it is done.
+
+    Raises:
+        ValueError: no such part.
+    """
+    chosen = only.split(",") if only else list(HEADS)
+    if unknown := sorted(set(chosen) - set(HEADS)):
+        raise ValueError(f"no part {', '.join(unknown)}; there are {', '.join(HEADS)}")
+    page, met = results / "reliability.md", True
+    for part in [name for name in HEADS if name in chosen]:
+        console.print(f"{part} ...")
+        head, started = facts(), time.perf_counter()
+        rows = prove_part(part, LONG if long else SHORT, folder)
+        for row in rows:
+            console.print(
+                f"{'met    ' if row.met else 'NOT MET'} {row.what}: {row.value}", highlight=False, markup=False, soft_wrap=True
+            )
+        met = met and all(row.met for row in rows)
+        keep(results, f"{part}, {'long' if long else 'short'}", rows, head | {"took_s": time.perf_counter() - started})
+    return page, met
+
+
+def prove_part(part: str, sizes: Mapping[str, float], folder: Path) -> list[Row]:
+    """The rows of one part."""
+    proofs: dict[str, Callable[[], list[Row]]] = {
+        "drain": lambda: prove_drain(folder),
+        "workers": lambda: prove_workers(folder),
+        "soak": lambda: prove_soak(folder, sizes["soak_s"]),
     }
-    alone: dict[str, Callable[[Path], list[Row]]] = {"drain": prove_drain, "worker": prove_killed_worker}
-    chosen = only.split(",") if only else [*within, *alone]
-    if unknown := sorted(set(chosen) - {*within, *alone}):
-        raise ValueError(f"no part {', '.join(unknown)}; there are {', '.join([*within, *alone])}")
-    found: dict[str, list[Row]] = {}
-    settings = {"CTR_QUEUE_MS": "15"}  # for answers within 30 ms
-    for part in [name for name in within if name in chosen]:
-        with system(folder, **(settings if part == "overload" else {"CTR_QUEUE_MS": "1000"})) as one:
-            found[part] = _told(within[part](one))
-    for part in [name for name in alone if name in chosen]:
-        found[part] = _told(alone[part](folder))
-    return _write(found, head, long, results)
+    if part in proofs:
+        return proofs[part]()
+    if part == "faults":
+        with system(folder, {}) as one:  # the default policy
+            return prove_faults(one, sizes["faults_s"])
+    with system(folder, SETTINGS if part == "overload" else PATIENT, direct=True) as one:
+        if part == "overload":
+            return prove_overload(one, sizes["overload_s"])
+        if part == "swaps":
+            return prove_swaps(one, int(sizes["swaps"]))
+        if part == "openapi":
+            return prove_openapi(one, int(sizes["openapi_cases"]))
+        return prove_fuzz(one, sizes["fuzz_s"])
 
 
-def _told(rows: list[Row]) -> list[Row]:
-    for row in rows:
-        console.print(f"{'met    ' if row.met else 'NOT MET'} {row.what}: {row.value}", highlight=False, markup=False)
-    return rows
-
-
-def _write(found: dict[str, list[Row]], head: dict[str, object], long: bool, results: Path) -> tuple[Path, bool]:
-    """Both files; rows of parts that were proved earlier stay, with when and where that was."""
+def keep(results: Path, name: str, rows: list[Row], head: Mapping[str, Any]) -> None:
+    """Put the rows of one part in place of its former ones, in both files."""
     results.mkdir(parents=True, exist_ok=True)
     path = results / "reliability.json"
     parts = json.loads(path.read_text())["parts"] if path.is_file() else {}
-    form = "long" if long else "short"
-    for part, rows in found.items():
-        parts[f"{part}, {form}"] = {**head, "rows": [asdict(row) for row in rows]}
+    parts[name] = {**head, "rows": [asdict(row) for row in rows]}
     path.write_text(json.dumps({"schema": 1, "parts": parts}, indent=1) + "\n")
-    page = results / "reliability.md"
-    page.write_text(_page(parts))
-    return page, all(row.met for rows in found.values() for row in rows)
+    (results / "reliability.md").write_text(page_of(parts))
 
 
-def _page(parts: dict[str, dict[str, Any]]) -> str:
-    text = "# Reliability\n\n`make prove` measures again, `python -m loadtest prove --long` the long forms. "
-    text += "n: requests, calls or cases.\n"
-    for name, part in sorted(parts.items()):
-        text += (
-            f"\n## {name}\n\n{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}.\n\n"
-        )
-        rows = [
-            [
-                row["what"],
-                row["value"],
-                row["wanted"],
-                f"{row['n']:,}",
-                f"{row['seconds']:.1f}",
-                "yes" if row["met"] else "**no**",
-            ]
-            for row in part["rows"]
-        ]
-        text += table(["what", "measured", "wanted", "n", "seconds", "met"], rows)
+def page_of(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page, in the order of the parts."""
+    text = "# Reliability\n\n`make prove` measures the short forms again, `python -m loadtest prove --long` the long ones, "
+    text += "`--only` a part. n: requests, calls, pieces or cases. **no**: not met.\n"
+    for part, head in HEADS.items():
+        for name in (f"{part}, long", f"{part}, short"):
+            if name in parts:
+                text += f"\n## {head} ({name})\n\n{_made(parts[name])}\n\n" + _table(parts[name]["rows"])
     return text
+
+
+def _made(part: Mapping[str, Any]) -> str:
+    return (
+        f"{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}, {part['took_s']:.0f} s."
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [
+        [row["what"], row["value"], row["wanted"], f"{row['n']:,}", f"{row['seconds']:.1f}", "yes" if row["met"] else "**no**"]
+        for row in rows
+    ]
+    return table(["what", "measured", "wanted", "n", "seconds", "met"], cells)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ SIZES = Sizes(items=20_000, categories=300, life_categories=100)
 MODEL, LIFE, USERS, CANDIDATES = "sim_hard", 1_000, 40, 500
 SERVING = Serving("proved", {MODEL: {}, "mean_pool": {}}, {})
 ADMIN_KEY = "prove"
-PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000"}
 
 
 @dataclass(frozen=True)
@@ -83,25 +82,30 @@ class System:
 
 
 @contextmanager
-def system(folder: Path = FOLDER, sizes: Sizes = SIZES, users: int = USERS, /, **settings: str) -> Iterator[System]:
-    """Made once in `folder`, used again after that; `settings`: CTR_ variables beyond the proofs' own."""
-    world = BenchWorld(sizes)
+def system(folder: Path, settings: Mapping[str, str], module: str = "service", direct: bool = False) -> Iterator[System]:
+    """Made once in `folder`, used again after that.
+
+    `settings`: CTR_ variables; `module`: what is run; `direct`: without the proxy, where speed is
+    measured.
+    """
+    world = BenchWorld(SIZES)
     bundles = bundles_of(world, SERVING, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with embedded_store(folder / "store", borrow=False) as store_url:
         redis: Redis = connect(store_url)
-        fill_store(world, redis, {LIFE: users}, [])
+        fill_store(world, redis, {LIFE: USERS}, [])
         store_pid = int(redis.info("server")["process_id"])
         redis.close()
         work = Work("tree", MODEL, LIFE, 1, life=LIFE, categories=50, candidates=CANDIDATES, serving=SERVING)
         with (
             fault_proxy(store_url) as proxy,
             service_process(
-                "", "/v2/health/ready", folder / "scorer.log", CTR_BUNDLES=str(bundles), CTR_REDIS_URL=proxy.url,
-                CTR_ADMIN_API_KEY=ADMIN_KEY, CTR_MODEL=MODEL, **PATIENT | settings,
+                "", "/v2/health/ready", folder / "scorer.log", module=module, CTR_BUNDLES=str(bundles),
+                CTR_REDIS_URL=store_url if direct else proxy.url, CTR_ADMIN_API_KEY=ADMIN_KEY, CTR_MODEL=MODEL,
+                **settings,
             ) as (process, port),
         ):  # fmt: skip
-            yield System(process.pid, port, proxy, store_pid, bundles, bodies(world, work, users))
+            yield System(process.pid, port, proxy, store_pid, bundles, bodies(world, work, USERS))
 
 
 def _pin(pids: Sequence[int], cores: Sequence[int]) -> None:

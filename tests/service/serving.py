@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.http_head import LimitedHttp
 from service.settings import Settings
 
 NOBODY = "redis://127.0.0.1:1"  # a port where no store listens
@@ -21,7 +22,7 @@ def served(bundles: Path, redis_url: str = NOBODY, **settings: object) -> Iterat
     """Run the application in a thread; yields a client and the application. `settings` are fields of Settings."""
     values = {"store_timeout_ms": 5000, "timeout_ms": 30_000, "queue_ms": 60_000} | settings
     app = create_app(Settings(bundles=bundles, **values), redis_url)
-    config = uvicorn.Config(app, port=0, loop="asyncio", http="httptools", ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(app, port=0, loop="asyncio", http=LimitedHttp, ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

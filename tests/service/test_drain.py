@@ -5,6 +5,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -58,17 +59,17 @@ def test_a_scorer_that_ends_says_so_serves_on_and_loses_nothing(process):
         http.client.HTTPConnection("127.0.0.1", port, timeout=2).connect()
 
 
-def test_calls_that_go_on_while_a_scorer_ends_are_all_answered(process):
-    """Fifty callers that connect anew whenever they are asked to, until nobody listens."""
-    running, port = process
-    wrong, answered = [], []
+@contextmanager
+def callers_until_nobody_listens(port, count=50):
+    """Callers that connect anew whenever they are asked to: the statuses of answers, and what went wrong."""
+    answered, wrong = [], []
 
     def caller():
-        connection = None
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         while True:
             try:
-                connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-                connection.connect() if connection.sock is None else None
+                if connection.sock is None:
+                    connection.connect()
             except ConnectionRefusedError:
                 return  # the listener is closed: nobody was lost
             try:
@@ -79,18 +80,25 @@ def test_calls_that_go_on_while_a_scorer_ends_are_all_answered(process):
             answered.append(status)
             if header == "close":
                 connection.close()
-                connection = None
 
-    callers = [threading.Thread(target=caller) for _ in range(50)]
-    for thread in callers:
+    threads = [threading.Thread(target=caller) for _ in range(count)]
+    for thread in threads:
         thread.start()
-    time.sleep(0.3)
-    running.send_signal(signal.SIGTERM)
-    for thread in callers:
+    yield answered, wrong
+    for thread in threads:
         thread.join(30)
-    assert not wrong
-    assert set(answered) == {200}
-    assert running.wait(20) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_calls_that_go_on_while_a_scorer_ends_are_all_answered(tiny, workers):
+    tiny.add("din")
+    with running_scorer(tiny.bundles, NOBODY, drain_ms=DRAIN_MS, workers=workers, queue_ms=60_000) as (running, port):
+        with callers_until_nobody_listens(port) as (answered, wrong):
+            time.sleep(0.3)
+            running.send_signal(signal.SIGTERM)
+        assert not wrong
+        assert set(answered) == {200}
+        assert running.wait(20) == 0
 
 
 def test_a_second_signal_ends_it_at_once(tiny):

@@ -53,6 +53,16 @@ def test_no_file_is_no_labels(tmp_path):
     assert read_labels(tmp_path) is None
 
 
+def test_a_model_that_is_not_to_be_served_has_a_file_that_says_so(tmp_path):
+    write_labels(tmp_path, None)
+    assert (tmp_path / FILE).read_text() == "null\n"
+    assert read_labels(tmp_path) is None
+
+
+def test_nobody_is_answered_by_a_canary():
+    assert Labels(stable=OLD, canary=Canary(version=NEW, percent=100)).answering("twin", None) == OLD
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

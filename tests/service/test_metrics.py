@@ -86,6 +86,16 @@ def test_a_request_that_waited_too_long_names_the_queue(clock):
         timer.enter("request")
 
 
+def test_a_limit_that_is_known_late_names_the_stage_in_which_the_time_ended(clock):
+    timer = StageTimer()
+    clock(0.03)
+    timer.enter("request")
+    clock(0.005)
+    timer.allow(20)
+    with pytest.raises(DeadlineExceeded, match=r"^queue: 35\.0 ms since arrival, limit 20 ms"):
+        timer.enter("behaviours")
+
+
 def test_time_that_is_not_up_is_no_error(clock):
     timer = StageTimer()
     timer.allow(30)

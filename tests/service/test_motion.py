@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from service.bundle_folder import newest_in
 from service.bundles import Bundles
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Canary, Labels, read_labels, write_labels
@@ -23,8 +24,8 @@ def folder(tiny):
     return tiny
 
 
-def opened(tiny, metrics=None):
-    return Bundles(tiny.bundles, "", "", Loading("cpu", 1), metrics or Metrics())
+def opened(tiny, metrics=None, at_start=None):
+    return Bundles(tiny.bundles, "", "", Loading("cpu", 1), metrics or Metrics(), at_start)
 
 
 def damage(tiny, version):
@@ -120,6 +121,23 @@ def test_a_version_is_one_that_is_there(folder, version):
         opened(folder).load("din", version)
 
 
+def test_the_stable_version_before_stays_while_other_labels_change(folder):
+    bundles = opened(folder)
+    folder.add("din", THIRD)
+    bundles.load("din")
+    before = bundles.get(f"din:{SECOND}")
+    bundles.label("din", Labels(stable=THIRD, canary=Canary(version=FIRST, percent=1)))
+    bundles.label("din", Labels(stable=THIRD))
+    assert versions_of(bundles) == {SECOND, THIRD}
+    assert bundles.load("din", SECOND) is before
+
+
+def test_nobody_in_particular_is_answered_by_the_stable_version(folder):
+    """What looks at a model beside requests: metadata, item tables, keepers."""
+    write_labels(folder.bundles / "din", Labels(stable=FIRST, canary=Canary(version=SECOND, percent=100)))
+    assert opened(folder).get("din").version == FIRST
+
+
 def test_labels_are_kept_for_the_next_start(folder):
     wanted = Labels(stable=FIRST, canary=Canary(version=SECOND, percent=10))
     assert opened(folder).label("din", wanted) == wanted
@@ -166,10 +184,34 @@ def test_a_model_that_is_unloaded_is_gone_until_it_is_loaded(folder):
     assert bundles.names == ["sim_hard"]
     labels = {"model": "din", "version": SECOND, "provider": "cpu"}
     assert metrics.registry.get_sample_value("ctr_model_info", labels) is None
+    assert metrics.registry.get_sample_value("ctr_table_age_seconds", {"model": "din"}) is None
     bundles.follow(newest=True)
     assert bundles.names == ["sim_hard"]
     bundles.load("din")
     assert bundles.names == ["din", "sim_hard"]
+
+
+def test_a_model_that_is_unloaded_is_so_in_other_processes_and_after_a_start(folder):
+    folder.add("sim_hard")
+    ours, other = opened(folder), opened(folder)
+    other.unload("din")
+    ours.follow(newest=False)
+    assert ours.names == opened(folder).names == ["sim_hard"]
+    other.load("din", FIRST)
+    ours.follow(newest=False)
+    assert ours.get("din").version == opened(folder).get("din").version == FIRST
+
+
+def test_a_process_that_is_started_later_takes_up_what_the_others_have(folder):
+    """Without labels, of several processes: a version that came since waits for a call."""
+    at_start = newest_in(folder.bundles)
+    first = opened(folder, at_start=at_start)
+    folder.add("din", THIRD)
+    folder.add("eta")
+    again = opened(folder, at_start=at_start)
+    assert [one.version for one in again.all] == [one.version for one in first.all] == [SECOND]
+    first.load("din")
+    assert opened(folder, at_start=at_start).get("din").version == THIRD
 
 
 def test_without_any_model_nothing_is_served(folder):
@@ -238,13 +280,37 @@ def test_a_new_model_is_followed_too(folder):
     assert bundles.names == ["din", "eta"]
 
 
+def test_labels_that_are_removed_change_nothing_until_a_new_version_comes(folder):
+    bundles = opened(folder)
+    bundles.label("din", Labels(stable=FIRST))
+    (folder.bundles / "din" / FILE).unlink()
+    bundles.follow(newest=False)
+    assert bundles.get("din").version == FIRST
+    bundles.follow(newest=True)
+    assert bundles.get("din").version == SECOND
+
+
 def test_bad_labels_of_another_process_change_nothing(folder):
     bundles = opened(folder)
     write_labels(folder.bundles / "din", Labels(stable=FIRST))
     bundles.follow(newest=False)
-    (folder.bundles / "din" / FILE).write_text("{")
+    for content in ("{", '{"stable": "../../x"}', '{"stable": null}', f'{{"stabel": "{FIRST}"}}'):
+        (folder.bundles / "din" / FILE).write_text(content)
+        bundles.follow(newest=False)
+        assert bundles.get("din").version == FIRST
+
+
+def test_labels_that_come_before_their_version_are_followed_once_it_is_whole(folder):
+    bundles = opened(folder)
+    write_labels(folder.bundles / "din", Labels(stable=THIRD))
     bundles.follow(newest=False)
-    assert bundles.get("din").version == FIRST
+    path = folder.add("din", THIRD, finished=False)
+    bundles.follow(newest=False)
+    assert (bundles.get("din").version, bundles.refused) == (SECOND, {})
+    shutil.rmtree(path)
+    folder.add("din", THIRD)
+    bundles.follow(newest=False)
+    assert bundles.get("din").version == THIRD
 
 
 def test_every_version_says_why_it_is_not_served(folder):

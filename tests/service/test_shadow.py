@@ -17,8 +17,8 @@ from tests.service.serving import until
 REQUEST = ScoreRequest(user_id="u", item_ids=["a", "b", "c"], explain=3, timeout_ms=7)
 
 
-def response(*scores):
-    return ScoreResponse("twin", "v1", np.array(scores, np.float32), [], 0, 9)
+def response(*scores, degraded=()):
+    return ScoreResponse("twin", "v1", np.array(scores, np.float32), list(degraded), 0, 9)
 
 
 def value(metrics, name, **labels):
@@ -47,6 +47,15 @@ def test_what_comes_while_it_is_busy_passes_it_by():
     shadow.offer(REQUEST, response(1, 2, 3), "v2")
     until(lambda: value(metrics, "ctr_shadow_total", result="compared") == 2)
     shadow.close()
+
+
+def test_an_answer_without_the_store_is_not_compared_with_one_that_has_it():
+    metrics = Metrics()
+    shadow = Shadow(lambda request: response(0.3, 0.2), metrics)
+    shadow.offer(REQUEST, response(0.1, 0.2, degraded=["store_timeout"]), "v2")
+    shadow.close()
+    assert value(metrics, "ctr_shadow_total", result="degraded") == 1
+    assert value(metrics, "ctr_shadow_score_difference_count") is None
 
 
 @pytest.mark.parametrize("fault", [UnknownModel("gone"), ZeroDivisionError("a bug")])

@@ -11,6 +11,7 @@ from tests.service.tiny import VERSION
 
 NEWER = "20270131T120000Z"
 IDS = ["i1", "i5", "nothing", "i2", "i2"]
+MANY = [("i1", "i2", "i3", "i4", "i5", "i6", "unbekannt ü", "漢字", "7")[i * i % 9] for i in range(500)]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,56 @@ def test_scores_are_those_of_score(running, triton_client, model, binary):
     assert answer["parameters"] == {
         "degraded": ",".join(own["degraded"]), "behaviours": own["behaviours"], "unknown_items": own["unknown_items"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("binary_out", [True, False])
+@pytest.mark.parametrize("model", ["din", "sim_hard", "eta"])
+def test_five_hundred_candidates_are_scored_as_score_does(running, triton_client, model, binary_in, binary_out):
+    own = running.post("/score", json={"user_id": "u1", "item_ids": MANY, "model": model, "at": 1_000}).json()
+    outputs = [triton.InferRequestedOutput("scores", binary_data=binary_out)]
+    result = triton_client.infer(model, inputs(ids=MANY, binary=binary_in), outputs=outputs, parameters={"at": 1_000})
+    scores = result.as_numpy("scores")
+    assert (scores.dtype, scores.shape, len(set(scores.tolist())) >= 3) == (np.float32, (500,), True)
+    np.testing.assert_array_equal(scores, np.array(own["scores"], np.float32))
+
+
+def test_many_are_asked_for_at_the_same_time(running):
+    with triton.InferenceServerClient(f"{running.base_url.host}:{running.base_url.port}", concurrency=4) as client:
+        calls = [client.async_infer("din", inputs(), request_id=f"r{i}") for i in range(20)]
+        assert [call.get_result().get_response()["id"] for call in calls] == [f"r{i}" for i in range(20)]
+
+
+@pytest.mark.parametrize("how", ["gzip", "deflate"])
+def test_compressed_tensors_are_refused_with_the_reason(triton_client, how):
+    with pytest.raises(InferenceServerException, match=f"content-encoding: {how}, none is supported") as caught:
+        triton_client.infer("din", inputs(), request_compression_algorithm=how)
+    assert caught.value.status() == "415"
+
+
+def test_an_answer_may_be_asked_for_compressed_and_comes_plain(triton_client):
+    assert triton_client.infer("din", inputs(), response_compression_algorithm="gzip").as_numpy("scores").shape == (len(IDS),)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "datatype", "said"),
+    [
+        ("item_ids", [2], "FP32", "item_ids: datatype FP32, BYTES or INT64 is needed"),
+        ("item_ids", [1, 2, 1], "BYTES", r"item_ids: shape \[1, 2, 1\]"),
+        ("item_ids", [2, 1], "INT64", r"item_ids: shape \[2, 1\], \[n\] or \[1, n\] is needed"),
+        ("items", [2], "BYTES", "inputs: items, user_id; needed are user_id and item_ids"),
+        ("item_ids", [1_001], "INT64", "item_ids: 1001, limit 1000"),
+        ("item_ids", [0], "INT64", "item_ids: 0, limit 1"),
+    ],
+)
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_tensor_that_does_not_fit_is_refused_with_the_reason(triton_client, name, shape, datatype, said, binary):
+    tensor = triton.InferInput(name, shape, datatype)
+    of = {"FP32": np.float32, "INT64": np.int64, "BYTES": np.object_}[datatype]
+    tensor.set_data_from_numpy(np.full(shape, "7" if of is np.object_ else 7, of), binary_data=binary)
+    with pytest.raises(InferenceServerException, match=said) as caught:
+        triton_client.infer("din", [tensor, inputs()[0]])
+    assert caught.value.status() == "422"
 
 
 def test_numbers_and_a_batch_of_one_are_taken(triton_client):
