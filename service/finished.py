@@ -17,7 +17,7 @@ from service.scores import ScoreResponse
 class Finished:
     """What was asked, what became of it, and where the time went."""
 
-    route: str
+    route: str  # as it is written in the code: without a model's name
     headers: Mapping[str, str]  # of the call
     status: int
     error: str  # the title; "" = none
@@ -54,7 +54,7 @@ def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> It
                 timer.finish()
             state = http.state
             finished = Finished(
-                http.url.path, http.headers, status, error, getattr(state, "request_id", ""), getattr(state, "asked", None),
+                getattr(http.scope.get("route"), "path", http.url.path), http.headers, status, error, getattr(state, "request_id", ""), getattr(state, "asked", None),
                 getattr(state, "answered", None), time.time(), timer.seconds,
             )  # fmt: skip
             for watcher in watchers:
