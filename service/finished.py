@@ -52,10 +52,10 @@ def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> It
         if watchers:
             if error:
                 timer.finish()
-            state = http.state
+            state, route = http.state, http.scope.get("route")
             finished = Finished(
-                getattr(http.scope.get("route"), "path", http.url.path), http.headers, status, error, getattr(state, "request_id", ""), getattr(state, "asked", None),
-                getattr(state, "answered", None), time.time(), timer.seconds,
+                getattr(route, "path", http.url.path), http.headers, status, error, getattr(state, "request_id", ""),
+                getattr(state, "asked", None), getattr(state, "answered", None), time.time(), timer.seconds,
             )  # fmt: skip
             for watcher in watchers:
                 watcher(finished)
