@@ -45,10 +45,10 @@ log = logging.getLogger("longtrail")
 
 
 def create_app(
-    settings: Settings, redis_url: str, listener: socket.socket | None = None, at_start: Mapping[str, str] | None = None
-) -> FastAPI:  # fmt: skip
+    settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None, listener: socket.socket | None = None
+) -> FastAPI:
     """The application. Bundles are loaded and warmed when it starts (`at_start`: see `Bundles`); the store may come later.
-    `listener`: where it is served, if this process alone has it."""
+    `listener`: where it is served, if no other process is."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

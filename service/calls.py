@@ -76,7 +76,7 @@ class Service:
 
     def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
-        self.traces = open_traces(settings) if settings.traces_url else None
+        self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
@@ -89,7 +89,7 @@ class Service:
             self.refresher.start(settings.table_poll_s)
         self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
         self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
-        self.request_log = open_request_log(settings, bundles, self.metrics)
+        self.request_log = _open_request_log(settings, bundles, self.metrics)
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users, self.user_maps = UserTrees(self.events_redis, bundles), UserMaps(self.events_redis, bundles)
@@ -228,16 +228,7 @@ class Service:
         self.events_redis.close()
 
 
-def open_request_log(settings: Settings, bundles: Bundles, metrics: Metrics) -> "RequestLog | None":
-    """Where a sample of the requests goes; None: the settings ask for none."""
-    if not settings.request_log:
-        return None
-    from service.request_log import RequestLog  # a scorer without one does without pyarrow
-
-    return RequestLog(Path(settings.request_log), settings.request_log_share, bundles, metrics)
-
-
-def open_traces(settings: Settings) -> "Traces":
+def _open_traces(settings: Settings) -> "Traces":
     """Where spans go.
 
     Raises:
@@ -248,6 +239,14 @@ def open_traces(settings: Settings) -> "Traces":
     except ImportError as error:
         raise ValueError(f"CTR_TRACES_URL: {error}; pip install 'longtrail[traces]'") from None
     return Traces(settings.traces_url, settings.traces_share)
+
+
+def _open_request_log(settings: Settings, bundles: Bundles, metrics: Metrics) -> "RequestLog | None":
+    if not settings.request_log:
+        return None
+    from service.request_log import RequestLog  # a scorer without one does without pyarrow
+
+    return RequestLog(Path(settings.request_log), settings.request_log_share, bundles, metrics)
 
 
 async def read_body(request: Request, limit: int, media: tuple[str, ...]) -> bytes:

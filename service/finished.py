@@ -17,7 +17,7 @@ from service.scores import ScoreResponse
 class Finished:
     """What was asked, what became of it, and where the time went."""
 
-    route: str
+    route: str  # as it is written in the code: without a model's name
     headers: Mapping[str, str]  # of the call
     status: int
     error: str  # the title; "" = none
@@ -52,10 +52,10 @@ def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> It
         if watchers:
             if error:
                 timer.finish()
-            state = http.state
+            state, route = http.state, http.scope.get("route")
             finished = Finished(
-                http.url.path, http.headers, status, error, getattr(state, "request_id", ""), getattr(state, "asked", None),
-                getattr(state, "answered", None), time.time(), timer.seconds,
+                getattr(route, "path", http.url.path), http.headers, status, error, getattr(state, "request_id", ""),
+                getattr(state, "asked", None), getattr(state, "answered", None), time.time(), timer.seconds,
             )  # fmt: skip
             for watcher in watchers:
                 watcher(finished)

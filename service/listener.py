@@ -11,11 +11,14 @@ import socket
 import struct
 import sys
 
+from service.http_head import LimitedHttp
+
 log = logging.getLogger("longtrail")
 
 SO_ATTACH_FILTER = 26  # of Linux; the module has no name for it
 RETURN = 0x06  # BPF: keep so many bytes of a packet
 TAKEN_S = 0.1  # the server has taken what was let in
+LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 
 def let_nobody_in(listener: socket.socket) -> None:
@@ -30,3 +33,15 @@ def let_nobody_in(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
     except OSError as error:
         log.warning("connections of the last moment may be reset: %s", error)
+
+
+class Lingering(LimitedHttp):
+    """Connections that stay a moment longer than the listener: none is hung up under a request that is on its way."""
+
+    def shutdown(self) -> None:
+        """What the server says to each connection at the end."""
+        self.loop.call_later(LINGER_S, self._end)
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()

@@ -12,15 +12,13 @@ from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app
 from service.bundle_folder import newest_in
-from service.http_head import LimitedHttp
-from service.listener import let_nobody_in
+from service.listener import Lingering, let_nobody_in
 from service.settings import Settings, read_settings
 from service.shared_metrics import shared
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
-LINGER_S = 0.3  # what was sent before the listener closed is there by then
 
 
 def run(settings: Settings, redis_url: str) -> None:
@@ -31,15 +29,15 @@ def run(settings: Settings, redis_url: str) -> None:
         os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     config = uvicorn.Config(
         "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
-        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=end_s,
-        server_header=False,
+        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=end_s, server_header=False,
     )  # fmt: skip
     listener = config.bind_socket()
-    with suppress(KeyboardInterrupt), shared(several):
+    with shared(several), suppress(KeyboardInterrupt):
         if several:
             Parent(config, [listener], settings.drain_ms / 1000).run()
         else:
-            config.app, config.factory = create_app(settings, redis_url, listener), False
+            config.app, config.factory = create_app(settings, redis_url, listener=listener), False
             uvicorn.Server(config).run([listener])
 
 
@@ -47,19 +45,7 @@ def worker() -> FastAPI:
     """The application of one process of several."""
     settings = read_settings()
     at_start = json.loads(os.environ.get(AT_START, "null"))
-    return create_app(settings, settings.redis_url, at_start=at_start)
-
-
-class Lingering(LimitedHttp):
-    """Connections that stay a moment longer than the listener: none is hung up under a request that is on its way."""
-
-    def shutdown(self) -> None:
-        """What the server says to each connection at the end."""
-        self.loop.call_later(LINGER_S, self._end)
-
-    def _end(self) -> None:
-        if not self.transport.is_closing():
-            super().shutdown()
+    return create_app(settings, settings.redis_url, at_start)
 
 
 class Parent(Multiprocess):

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -34,8 +35,9 @@ class SlowLog:
                 self._left_out += 1
                 return
             self._written += 1
-            self._out.write(json.dumps(self._line(call)) + "\n")
-            self._out.flush()
+            with suppress(OSError):  # nobody reads it any more: that is no fault of the call
+                self._out.write(json.dumps(self._line(call)) + "\n")
+                self._out.flush()
 
     def _line(self, call: Finished) -> dict[str, object]:
         asked, answered = call.asked, call.answered

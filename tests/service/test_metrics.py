@@ -251,6 +251,14 @@ def test_the_models_served_are_listed(fresh):
     assert found['ctr_model_load_total{result="ok"}'] == 3
 
 
+def test_what_may_be_counted_is_there_from_the_start(fresh):
+    """A series that begins with its first refusal has no increase that an alert could see."""
+    found = samples(fresh)
+    for reason in ("store_down", "table_stale"):
+        assert found[f'ctr_degraded_total{{reason="{reason}"}}'] == 0
+    assert found['ctr_rejected_total{reason="no_free_slot"}'] == found['ctr_model_load_total{result="refused"}'] == 0
+
+
 def test_two_scorers_of_one_process_count_apart(shared_tiny):
     with served(shared_tiny.bundles) as (one, _), served(shared_tiny.bundles) as (other, _):
         scored(one)

@@ -77,14 +77,27 @@ def test_what_goes_beyond_the_limit_a_second_is_counted_in_the_next_line(out, mo
     assert [line["left_out"] for line in lines(out)] == [0] * LINES_PER_S + [7]
 
 
+def test_a_line_that_cannot_be_written_is_no_fault_of_the_call():
+    class Broken(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    SlowLog(60, Broken())(call())
+
+
 def test_a_scorer_logs_its_slow_calls_with_what_they_asked_and_got(shared_tiny, store_url, capsys):
     with served(shared_tiny.bundles, store_url, slow_ms=0.001) as (client, _):
         asked = {"user_id": "somebody", "item_ids": ["i1", "i2"], "model": "eta", "request_id": "r7"}
         assert client.post("/score", json=asked).status_code == 200
         assert client.post("/score", json=asked | {"timeout_ms": 0.001}).status_code == 504
-    slow, failed = map(json.loads, capsys.readouterr().out.splitlines())
+        infer = {
+            "inputs": [{"name": name, "shape": [1], "datatype": "BYTES", "data": ["i1"]} for name in ("user_id", "item_ids")]
+        }
+        assert client.post("/v2/models/din/infer", json=infer).status_code == 200
+    slow, failed, of_v2 = map(json.loads, capsys.readouterr().out.splitlines())
     assert (slow["what"], slow["model"], slow["request_id"], slow["candidates"]) == ("slow", "eta", "r7", 2)
     assert list(slow["ms"]) == [*STAGES, "total"]
     assert slow["ms"]["total"] == pytest.approx(sum(slow["ms"][stage] for stage in STAGES), abs=0.01)
     assert (failed["what"], failed["error"], failed["status"]) == ("failed", "deadline exceeded", 504)
+    assert (of_v2["route"], of_v2["model"]) == ("/v2/models/{model}/infer", "din")
     assert slow["user"] == failed["user"] != "somebody"
