@@ -66,25 +66,22 @@ def _explanations(
     weight: Any = attended.weight
     if attended.index is not None:
         retrieved = found_by_graph(retrieved, attended.index, len(behaviours))
-    size = len(retrieved.place) // len(retrieved.index)  # S
-    explanations: list[list[dict[str, Any]]] = [[] for _ in call.candidates.row]
-    for place, candidate in enumerate(retrieved.place.tolist()):
-        if candidate < 0:
-            continue
-        group = place // size
-        real = np.flatnonzero(retrieved.mask[group])
-        heaviest = real[np.argsort(-weight[place, real], kind="stable")[: call.explain]]
+    explanations: list[list[dict[str, Any]]] = []
+    for candidate, own in enumerate(retrieved.list_of_candidates().tolist()):
+        real = np.flatnonzero(retrieved.mask[own])
+        heaviest = real[np.argsort(-weight[candidate, real], kind="stable")[: call.explain]]
+        explanations.append([])
         for k in heaviest.tolist():
-            at = int(retrieved.index[group, k])
+            at = int(retrieved.index[own, k])
             row, category = int(behaviours.row[at]), int(behaviours.category[at]) - FIRST_KNOWN
             known = row - FIRST_KNOWN < len(registry.ids)
             names = registry.category_names
-            explanations[candidate].append(
+            explanations[-1].append(
                 {
                     "item_id": registry.ids[row - FIRST_KNOWN] if known else fetched.item_ids.get(row),
                     "ts": int(behaviours.ts[at]),
                     "category": names[category] if 0 <= category < len(names) else None,
-                    "weight": float(weight[place, k]),
+                    "weight": float(weight[candidate, k]),
                 }
             )
     return explanations

@@ -188,7 +188,7 @@ class MIMN(StatefulModel):
         read = torch.matmul(self.pointed(of_read, memory), memory)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
-        induced = self.channels(target, channels, channels[..., :0], real)[0].mean(dim=3)  # [U, G, S, D]
+        induced = self.channels(target, channels, real)[0].mean(dim=3)  # [U, G, S, D]
         return Interest(torch.cat([read, induced], dim=-1), read, auxiliary_loss=self._uneven(state["usage"]))
 
     def _uneven(self, usage: Tensor) -> Tensor | None:
