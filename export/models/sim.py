@@ -42,7 +42,7 @@ class SIM(AttendingModel):
         return [user.item, self.gap(user.gap)]
 
     def interest_of(self, pooled: Tensor) -> Tensor:
-        item, side = pooled.split([self.config.dim, self.config.side_dim], dim=-1)
+        item, side = torch.split(pooled, [self.config.dim, self.config.side_dim], dim=-1)
         return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)  # [U, G, S, H * D + H * side]
 
 

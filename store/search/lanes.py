@@ -386,33 +386,3 @@ def within(typing_context: Any, array: Any, at: Any, target: Any, limit: Any) ->
         return answer
 
     return types.uint64(array, types.intp, types.uint64, types.uint64), generate
-
-
-@intrinsic
-def exponential(typing_context: Any, value: Any) -> Any:
-    """e to the power of sixteen float32 that are not above 0, to about 2 units in the last place; below -87 it is 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def all_of(number: float) -> Any:
-            return ir.Constant(floats16.vector, [number] * LANES)
-
-        def multiply_add(factor: Any, other: Any, summand: Any) -> Any:
-            return builder.fadd(builder.fmul(factor, other, flags=["contract"]), summand, flags=["contract"])
-
-        low = builder.fcmp_ordered("<", arguments[0], all_of(-87.0))
-        x = builder.select(low, all_of(-87.0), arguments[0])
-        # x = n ln 2 + r: 1.5 * 2^23 leaves a float no bits below 1, so that adding it rounds
-        rounded = builder.fadd(builder.fmul(x, all_of(1.4426950408889634)), all_of(12582912.0))
-        n = builder.fsub(rounded, all_of(12582912.0))
-        r = multiply_add(n, all_of(-0.693359375), x)
-        r = multiply_add(n, all_of(2.12194440e-4), r)
-        p = all_of(1 / 720)
-        for number in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
-            p = multiply_add(p, r, all_of(number))
-        bits = builder.bitcast(rounded, words16.vector)  # n stands in the lowest bits
-        power = builder.shl(bits, ir.Constant(words16.vector, [23] * LANES))
-        found = builder.add(builder.bitcast(p, words16.vector), power)
-        zero = all_of(0.0)
-        return builder.select(low, zero, builder.bitcast(found, floats16.vector))
-
-    return floats16(floats16), generate

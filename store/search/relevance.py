@@ -26,7 +26,7 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "ef597afc"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "d739efd2"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 FIRST = 32  # candidates that show how many items the others will need

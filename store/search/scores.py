@@ -29,7 +29,7 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "f3df42d0"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "cc9bbd94"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

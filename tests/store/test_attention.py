@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numba import njit
 
 from store.attention import attend, attend_in_lists, numbered
-from store.search.lanes import LANES, exponential, load_floats, store
+from store.search.exponential import exponential
+from store.search.lanes import LANES, load_floats, store
 
 ROOT = Path(__file__).parents[2]
 
