@@ -177,7 +177,7 @@ def test_a_node_that_does_not_answer_is_asked_again_after_a_pause(own_cluster, d
 
 
 def test_a_node_that_hangs_is_not_waited_for_again_and_again(own_cluster, data_name):
-    client = connect(own_cluster.url, timeout_s=0.2)
+    client = connect(own_cluster.url, timeout_s=0.5)
     users, others = (
         [f"x{i}" for i in range(200) if (own_cluster.node_of(key_slot(b"x%d" % i)) == 1) is hangs] for hangs in (True, False)
     )
