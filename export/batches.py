@@ -16,7 +16,7 @@ from export.data.requests import Requests
 from export.models.contract import CTRModel, Scored, as_array
 from store.bundle import ITEM_VECTOR
 from store.clusters import clustered_at
-from store.graph_inputs import GraphInputs, search_inputs, stack
+from store.graph_inputs import GraphInputs, cross_with_gap, list_inputs, recent_inputs, search_inputs, stack
 from store.schema import Schema
 from store.search import SEARCHES, Search
 from store.snapshot import Snapshot
@@ -45,6 +45,13 @@ def search_request(
     """One request, searched and gathered as the service does it."""
     searched, retrieved, inputs = search_inputs(search, candidates, behaviours, at, recent, context, snapshot)
     return SearchedRequest(candidates, behaviours, searched, retrieved, inputs)
+
+
+def in_lists(request: SearchedRequest, at: int, context: Rows, recent: int) -> GraphInputs:
+    """Its inputs in lists."""
+    cross = cross_with_gap(request.searched, at)
+    listed = list_inputs(request.candidates, request.searched, cross, request.retrieved, context)
+    return listed | recent_inputs(request.behaviours, at, recent)
 
 
 def own_clusters(

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.batches import SearchedRequest, own_clusters, search_request
+from export.batches import SearchedRequest, in_lists, own_clusters, search_request
 from export.data.dataset import ITEMS_FILE, Dataset
 from export.device_graphs import write_device_graphs
 from export.graph import export_graph, export_update, table_axes
+from export.list_graphs import write_list_graphs
+from export.models.attending import AttendingModel
 from export.models.contract import CTRModel
 from export.models.stateful import StatefulModel
 from export.precompute import precomputed, write_tables
@@ -89,11 +91,13 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     inputs, outputs = export_graph(run.model, tables, request.inputs, folder / GRAPH)
     state = export_update(run.model, tables, folder / UPDATE) if isinstance(run.model, StatefulModel) else []
     write_device_graphs(run.model, tables, folder)
-    golden, at = request.behaviours, int(dataset.requests["test"].at[chosen])
+    golden, at, context = request.behaviours, int(dataset.requests["test"].at[chosen]), dataset.requests["test"].context[chosen]
+    if isinstance(run.model, AttendingModel):
+        write_list_graphs(run.model, tables, in_lists(request, at, context, run.model.config.recent), folder)
     np.savez(
         folder / GOLDEN, candidate_row=request.candidates.row, candidate_category=request.candidates.category,
         row=golden.row, category=golden.category, ts=golden.ts, cross=golden.cross, at=at,
-        context=dataset.requests["test"].context[chosen], scores=torch_scores(run, request, tables),
+        context=context, scores=torch_scores(run, request, tables),
     )  # fmt: skip
     axes = table_axes(run.model, tables)
     facts = run.facts

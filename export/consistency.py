@@ -9,7 +9,7 @@ many the search had returned. What is compared, by name:
     ..._old      either, from tables one refresh old: their parameters are older than the ESU's
 
 The same weights scored on the whole life give the figure to hold beside a search: `evaluate` with
-`search=WholeLife`.
+`search=LifeSearch`.
 """
 
 from collections.abc import Callable
@@ -58,18 +58,6 @@ class Consistency:
     sample: str
 
 
-class WholeLife(LifeSearch):
-    """Every candidate retrieves everything, cluster sizes too where there are clusters."""
-
-    def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
-        found = super().__call__(candidates, behaviours, cross)
-        size = found.mask.astype(np.int32)  # one each, none at padding
-        if behaviours.size is not None and len(behaviours):
-            size[0] = behaviours.size
-        found.extra["retrieved_size"] = size
-        return found
-
-
 def has_consistency(model: CTRModel | type[CTRModel]) -> bool:
     """Whether it searches beyond the newest list and weighs what it retrieved."""
     return model.explains and reads_beyond_newest(model)
@@ -108,7 +96,7 @@ def consistency(
         behaviours, snapshot = history.behaviours(user, at), history.snapshot(user, at)
         if len(behaviours) <= OF or (snapshot is not None and len(snapshot.and_newer(behaviours)) <= OF):
             continue
-        everything = WholeLife(model.search_spec, {})
+        everything = LifeSearch(model.search_spec, {})
         searched, _, inputs = search_inputs(everything, shown, behaviours, at, model.config.recent, asked.context[r], snapshot)
         best = heaviest(attention(model, tables, inputs), OF)
         cross = cross_with_gap(searched, at)

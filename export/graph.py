@@ -82,6 +82,13 @@ def export_update(model: StatefulModel, tables: Mapping[str, NDArray[Any]], path
     return [_spec(name, state[name], axes[name]) for name in model.state_axes]
 
 
+def export_part(
+    module: nn.Module, names: list[str], arrays: Mapping[str, NDArray[Any]], axes: Axes, outputs: list[str], path: Path
+) -> None:  # fmt: skip
+    """Write a graph over item_vector and `names`, for one group of any number of candidates and of retrieved behaviours."""
+    _export(module, [ITEM_VECTOR, *names], arrays, axes, {"G"}, outputs, path)
+
+
 def _export(
     module: nn.Module, names: list[str], arrays: Mapping[str, NDArray[Any]], axes: Axes, fixed: set[str], outputs: list[str],
     path: Path,

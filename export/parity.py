@@ -1,13 +1,15 @@
 """Is a bundle what was trained? Its own graphs and tables, run by onnxruntime, against the golden scores."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.batches import own_clusters, search_request
-from store.bundle import GRAPH, UPDATE, Bundle, BundleInvalid
+from export.batches import in_lists, own_clusters, search_request
+from store.attention import attend_in_lists
+from store.bundle import AFTER, BEFORE, GRAPH, UPDATE, Bundle, BundleInvalid
 from store.fold import fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
 
@@ -28,8 +30,11 @@ def verify(bundle: Bundle) -> float:
         state = initial_state(bundle.tables, [spec.name for spec in manifest.state])
         row = inputs["retrieved_row"][inputs["retrieved_mask"]]
         inputs = inputs | fold(lambda feed: _run(bundle, UPDATE, feed), state, row, manifest.fold_at_once)
-    scores = scores_of(_run(bundle, GRAPH, inputs)[0][0])
-    difference = float(np.abs(scores - golden.scores).max())
+    logits = [_run(bundle, GRAPH, inputs)[0]]
+    if bundle.attends_in_lists:
+        listed = in_lists(request, golden.at, golden.context, manifest.recent)
+        logits.append(attend_in_lists(partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER), listed)[0])
+    difference = float(max(np.abs(scores_of(logit[0]) - golden.scores).max() for logit in logits))
     if not difference <= manifest.tolerance.cpu:
         raise BundleInvalid(f"{bundle.folder}: golden scores differ by {difference:.2g}, tolerance {manifest.tolerance.cpu:.2g}")
     return difference

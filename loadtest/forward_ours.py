@@ -48,7 +48,8 @@ def main(bundle: Path, folder: Path, threads: int, whole_life: bool) -> None:
 
     def score() -> None:
         deadline = time.perf_counter() + PATIENT_S
-        attend(loaded.graph, search(call, fetched, loaded.bundle, deadline=deadline), 0, deadline)
+        searched = search(call, fetched, loaded.bundle, deadline=deadline, takes=loaded.graph.takes)
+        attend(loaded.graph, searched, 0, deadline)
 
     answer_turns(score)
 

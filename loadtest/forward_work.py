@@ -68,9 +68,10 @@ def write_request(world: BenchWorld, bundle: Bundle, length: int, candidates: in
 
 
 def ours_once(loaded: LoadedBundle, call: Call, life: Behaviours) -> tuple[GraphInputs, Floats]:
-    """The graph's inputs and the scores [C] of a request that folds and searches all behaviours."""
-    searched = search(call, Fetched(life), loaded.bundle)
-    return searched.inputs, scores_of(loaded.graph.run(searched.inputs).logit)
+    """The inputs of the whole graph, and the scores [C] of a request that folds and searches all behaviours."""
+    of_whole = search(call, Fetched(life), loaded.bundle).inputs
+    fed = search(call, Fetched(life), loaded.bundle, takes=loaded.graph.takes).inputs
+    return of_whole, scores_of(loaded.graph.run(fed).logit)
 
 
 def write_zoo(dataset: Dataset, work: ForwardWork, call: Call, life: Behaviours, folder: Path) -> None:

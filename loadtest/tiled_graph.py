@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from export.graph import OPSET
 from export.layers.attention import TargetAttention
 from export.layers.masking import masked_softmax
-from export.models.contract import CTRModel
+from export.models.attending import AttendingModel
+from export.models.contract import CTRModel, Interest, Sequence
 from export.models.din import AttentionUnit
+from export.models.twin import TWIN
 from loadtest.forward_tiled import CANDIDATE_ROW, FEED, GRAPH, ITEM_VECTOR, feed
 from store.graph_inputs import GraphInputs, cross_with_gap
 from store.types import Behaviours
@@ -37,23 +39,35 @@ Search = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # model, target [C, D]
 class ProjectedKeys(nn.Module):
     """A `TargetAttention` that projects every behaviour, and not the query back."""
 
-    def __init__(self, folded: TargetAttention) -> None:
+    def __init__(self, folded: TargetAttention, beyond: Tensor | None = None) -> None:
+        """`beyond`: float32 [H, ..], what heads ask of the part of a behaviour that is no key, whatever the target."""
         super().__init__()
-        self.query, self.key, self.head_dim = folded.query, folded.key, folded.head_dim
+        self.query, self.key, self.head_dim, self.beyond = folded.query, folded.key, folded.head_dim, beyond
 
-    def forward(
-        self, target: Tensor, item: Tensor, side: Tensor, mask: Tensor, bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    def forward(self, target: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """As `TargetAttention.forward`."""
-        read = item if self.key.shape[1] == item.shape[-1] else torch.cat([item, side], dim=-1)
-        key = torch.einsum("ugki,hid->ughkd", read, self.key)
+        width = self.key.shape[1]
+        key = torch.einsum("ugki,hid->ughkd", behaviour[..., :width], self.key)
         query = torch.einsum("ugsi,hid->ughsd", target, self.query / math.sqrt(self.head_dim))
         logits = torch.matmul(query, key.transpose(-1, -2))  # [U, G, H, S, K]
-        if bias is not None:
-            logits = logits + bias.unsqueeze(3)
+        if self.beyond is not None:
+            logits = logits + torch.matmul(self.beyond, behaviour[..., width:].transpose(2, 3)).unsqueeze(3)
         weight = masked_softmax(logits, mask[:, :, None, None])
-        pooled = (torch.matmul(weight, values.unsqueeze(2)).transpose(2, 3) for values in (item, side))
-        return next(pooled), next(pooled), weight.transpose(2, 3)
+        return torch.matmul(weight, behaviour.unsqueeze(2)).transpose(2, 3), weight.transpose(2, 3)
+
+
+class ProjectedInterest(nn.Module):
+    """The interest of an `AttendingModel` by its attention over projected keys."""
+
+    def __init__(self, model: AttendingModel) -> None:
+        super().__init__()
+        beyond = model.bias().detach().flatten(1) if isinstance(model, TWIN) else None
+        self.attention = ProjectedKeys(model.attention, beyond)
+        self.behaviours, self.found = model.behaviours, model.found
+
+    def forward(self, target: Tensor, user: Sequence) -> Interest:
+        """As `AttendingModel.interest`, without weights."""
+        return self.found(self.attention(target, torch.cat(self.behaviours(user), dim=-1), user.mask)[0])
 
 
 class WholeUnit(nn.Module):
@@ -92,7 +106,8 @@ def _heads_in_turn(model: Any, target: Tensor, item: Tensor, cross: Tensor) -> T
     attention, k = model.attention, model.config.k
     key = torch.einsum("cld,hde->chle", item, attention.key)
     query = torch.einsum("cd,hde->che", target, attention.query / math.sqrt(attention.head_dim))
-    relevance = torch.matmul(key, query.unsqueeze(-1)).squeeze(-1) + model.bias(model.cross(cross))  # [C, H, L]
+    relevance = torch.matmul(key, query.unsqueeze(-1)).squeeze(-1)  # [C, H, L]
+    relevance = relevance + torch.matmul(model.bias().flatten(1), model.cross(cross).flatten(-2).transpose(1, 2))
     best = torch.topk(relevance, k).indices
     heads = best.shape[1]
     place = torch.arange(k) * heads + torch.arange(heads).unsqueeze(1)  # [H, k], where the round robin meets it
@@ -113,12 +128,15 @@ class TiledModel(nn.Module):
 
     def __init__(self, model: CTRModel, name: str, inputs: list[str]) -> None:
         super().__init__()
-        self.model, self.names, self.search = copy.deepcopy(model).eval(), inputs, SEARCHES.get(name)
-        for part in ("attention", "recent_attention"):
-            if isinstance(folded := getattr(self.model, part, None), TargetAttention):
-                setattr(self.model, part, ProjectedKeys(folded))
-        if isinstance(unit := getattr(self.model, "unit", None), AttentionUnit):
-            self.model.unit = WholeUnit(unit)
+        own: Any = copy.deepcopy(model).eval()
+        self.model = own
+        self.names, self.search = inputs, SEARCHES.get(name)
+        if isinstance(model, AttendingModel):
+            own.interest = ProjectedInterest(own)
+        if isinstance(folded := getattr(model, "recent_attention", None), TargetAttention):
+            own.recent_attention = ProjectedKeys(folded)
+        if isinstance(unit := getattr(model, "unit", None), AttentionUnit):
+            own.unit = WholeUnit(unit)
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> Tensor:
         read = dict(zip(self.names, inputs, strict=True))

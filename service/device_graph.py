@@ -12,7 +12,7 @@ from service.device_options import DeviceOptions, Providers
 from service.device_session import DeviceSession
 from service.tables import Tables
 from store.bundle import Bundle, BundleInvalid, Precision, graph_file
-from store.graph_inputs import GraphInputs
+from store.graph_inputs import Form, GraphInputs
 from store.life_inputs import GRAPH_SEARCHES, inputs_when_searching
 
 SEARCHED = "life_row"  # an input that the graph has which searches
@@ -31,15 +31,16 @@ class DeviceGraph:
         # a state is sums over a life, which float16 does not hold
         self.precision: Precision = "float32" if manifest.state else options.precision
         stated = {spec.name for spec in manifest.inputs}
-        self.searches = options.search == "device" and manifest.search.name in GRAPH_SEARCHES
-        plain, searching = (_file(bundle, self.precision, searches) for searches in (False, True))
+        searches = options.search == "device" and manifest.search.name in GRAPH_SEARCHES
+        self.takes: Form = "life" if searches else "groups"
+        plain, searching = (_file(bundle, self.precision, itself) for itself in (False, True))
         if plain.name not in manifest.files:
             raise _lacks(plain, f"CTR_PRECISION={self.precision}")
-        if self.searches and searching.name not in manifest.files:
+        if searches and searching.name not in manifest.files:
             raise _lacks(searching, "CTR_SEARCH=device")
         self._plain = DeviceSession(plain, stated, tables, buckets, providers, options)
         self.device: Device = self._plain.device
-        if self.searches:
+        if searches:
             stated = inputs_when_searching(manifest.search.name, stated)
             self._searching = DeviceSession(searching, stated, tables, buckets, providers, options)
 
@@ -49,11 +50,7 @@ class DeviceGraph:
             return []
         return ["weight", "index"] if SEARCHED in inputs else ["weight"]
 
-    def values(self, tables: Tables | None) -> Tables:
-        """Tables of a request; they are brought to the device in the types of the graph that runs."""
-        return tables or {}
-
-    def run(self, inputs: GraphInputs, outputs: Sequence[str], tables: Tables) -> list[NDArray[Any]]:
+    def run(self, inputs: GraphInputs, outputs: Sequence[str], tables: Tables | None) -> list[NDArray[Any]]:
         """The outputs asked for; `tables` in place of the bundle's, by name."""
         session = self._searching if SEARCHED in inputs else self._plain
         return session.run(inputs, outputs, tables)

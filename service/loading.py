@@ -78,7 +78,7 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
     bundle = loaded.bundle
     call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
     try:
-        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), in_graph=loaded.graph.searches)
+        searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), takes=loaded.graph.takes)
         scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit)
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error

@@ -44,8 +44,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
         timer.waive()
 
     timer.enter("search")
-    in_graph = loaded.graph.searches
-    searched = search(call, fetched, loaded.bundle, tables, timer.deadline, in_graph, scorer.search_threads)
+    searched = search(call, fetched, loaded.bundle, tables, timer.deadline, loaded.graph.takes, scorer.search_threads)
 
     timer.enter("attend")
     attended = attend(loaded.graph, searched, call.explain, timer.deadline)

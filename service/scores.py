@@ -66,18 +66,14 @@ def _explanations(
     weight: Any = attended.weight
     if attended.index is not None:
         retrieved = found_by_graph(retrieved, attended.index, len(behaviours))
-    size = len(retrieved.place) // len(retrieved.index)  # S
     ids, names = registry.ids, registry.category_names
-    explanations: list[list[dict[str, Any]]] = [[] for _ in call.candidates.row]
-    for place, candidate in enumerate(retrieved.place.tolist()):
-        if candidate < 0:
-            continue
-        group = place // size
-        real = np.flatnonzero(retrieved.mask[group])
-        heaviest = real[np.argsort(-weight[place, real], kind="stable")[: call.explain]]
-        at = retrieved.index[group, heaviest]
-        columns = (behaviours.row[at], behaviours.category[at], behaviours.ts[at], weight[place, heaviest])
-        explanations[candidate] = [
+    explanations: list[list[dict[str, Any]]] = []
+    for candidate, own in enumerate(retrieved.list_of_candidates().tolist()):
+        real = np.flatnonzero(retrieved.mask[own])
+        heaviest = real[np.argsort(-weight[candidate, real], kind="stable")[: call.explain]]
+        at = retrieved.index[own, heaviest]
+        columns = (behaviours.row[at], behaviours.category[at], behaviours.ts[at], weight[candidate, heaviest])
+        explained = [
             {
                 "item_id": ids[row - FIRST_KNOWN] if 0 <= row - FIRST_KNOWN < len(ids) else fetched.item_ids.get(row),
                 "ts": ts,
@@ -86,4 +82,5 @@ def _explanations(
             }
             for row, category, ts, of_one in zip(*(column.tolist() for column in columns), strict=True)
         ]
+        explanations.append(explained)
     return explanations

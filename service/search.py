@@ -11,7 +11,7 @@ from service.tables import RequestTables, Tables
 from store.bundle import Bundle
 from store.clusters import APART
 from store.fold import State
-from store.graph_inputs import GraphInputs, search_inputs
+from store.graph_inputs import Form, GraphInputs, search_inputs
 from store.life_inputs import MAX_LIFE, life_inputs
 from store.types import Behaviours, Retrieved
 
@@ -32,7 +32,7 @@ class Searched:
 
 def search(
     call: Call, fetched: Fetched, bundle: Bundle, tables: RequestTables | None = None, deadline: float = math.inf,
-    in_graph: bool = False, threads: SearchThreads | None = None,
+    takes: Form = "groups", threads: SearchThreads | None = None,
 ) -> Searched:  # fmt: skip
     """Search the behaviours for every candidate of the call. Items newer than the bundle count as unknown.
 
@@ -40,7 +40,8 @@ def search(
         tables: item tables that hold the rows of this request; None = the bundle's own.
         deadline: of the request, on the clock of perf_counter. Where a search over clusters has none of this user,
             they are made here if that takes less than half of the time left; else all behaviours are searched.
-        in_graph: leave the search to the graph, where the life is not too long for that.
+        takes: what the graph is fed: a list for each group of candidates, lists (`graph_inputs`), or the life, which it then
+            searches itself; one that is too long for that is searched here.
         threads: to search in; None = the caller's.
     """
     tables, known = tables or RequestTables(bundle.search), bundle.registry.known
@@ -57,13 +58,14 @@ def search(
             of_store = tables.as_stored(snapshot)
         else:
             degraded = (*degraded, "state_missing")
-    if in_graph and len(within) <= MAX_LIFE:
+    if takes == "life" and len(within) <= MAX_LIFE:
         retrieved, inputs = life_inputs(candidates, within, call.at, bundle.manifest.recent, call.context, snapshot)
     else:
         kernels = threads.of(tables.search) if threads else tables.search
         _, retrieved, inputs = search_inputs(
-            kernels, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs
-        )
+            kernels, candidates, within, call.at, bundle.manifest.recent, call.context, snapshot, bundle.request_inputs,
+            lists=takes == "lists",
+        )  # fmt: skip
     if fetched.older:
         retrieved = replace(retrieved, searched=retrieved.searched + fetched.older)
     if of_store is not None:

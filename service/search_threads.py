@@ -52,5 +52,4 @@ def _joined(parts: list[Retrieved]) -> Retrieved:
     index = np.concatenate([part.index for part in parts])
     return replace(
         parts[0], index=index, mask=np.concatenate([part.mask for part in parts]), place=np.arange(len(index), dtype=np.int32),
-        extra={name: np.concatenate([part.extra[name] for part in parts]) for name in parts[0].extra},
     )  # fmt: skip

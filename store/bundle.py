@@ -3,6 +3,8 @@
     bundles/<model>/<version>/        version = UTC time of making, 20260131T120000Z
         score.onnx                    candidates x behaviours (or a state) -> logit, weight
         update.onnx                   state x behaviours -> state, for models that score from a state
+        before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
+        after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
@@ -41,6 +43,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
+BEFORE, AFTER = "before_attention.onnx", "after_attention.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
@@ -155,6 +158,7 @@ class Bundle:
                 raise BundleInvalid(f"{path}: sha256 {found[:12]}..., the manifest says {digest[:12]}...")
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         needed |= {UPDATE} if self.manifest.state else set()
+        needed |= {BEFORE, AFTER} if self.attends_in_lists else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
@@ -175,6 +179,11 @@ class Bundle:
         made_with = len(self.tables[ITEM_VECTOR])
         rows = "" if self.manifest.item_rows == made_with else f", {self.manifest.item_rows} rows"
         return f"{self.manifest.model}:{self.manifest.version}{rows}"
+
+    @property
+    def attends_in_lists(self) -> bool:
+        """Whether it has graphs around an attention in lists."""
+        return not {BEFORE, AFTER}.isdisjoint(self.manifest.files)
 
     @cached_property
     def request_inputs(self) -> frozenset[str]:

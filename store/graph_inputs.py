@@ -10,17 +10,25 @@
     recent_cross     int32 [U, R, 1 + J]     recent_mask     bool [U, R]
     context          int32 [U, F]
 
+In lists, for models that attend to them on a processor (`store.attention`), all candidates stand in one group in their order
+(G = 1, S = C), retrieved_* hold once each the T behaviours that any of them retrieved (K = T), and which are whose is said by
+
+    list_index       int32 [Q, K]            places among the T, 0 at padding
+    list_size        int32 [Q]               how many of a list are real, its first
+    list_of          int32 [C]               each candidate's list
+
 U = 1 when serving. A graph takes those of these that it reads; item tables and, for some models, a
 user's state come beside them. Its logits, float32 [U, C], are in the candidates' order.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.attention import numbered
 from store.gaps import gap_buckets
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
@@ -40,6 +48,7 @@ AXES: dict[str, tuple[str, ...]] = {
 }
 
 GraphInputs = dict[str, NDArray[Any]]
+Form = Literal["groups", "lists", "life"]  # what a graph takes: as above, in lists, or the life, to search it (`life_inputs.py`)
 
 
 def cross_with_gap(behaviours: Behaviours, at: int) -> Rows:
@@ -79,7 +88,21 @@ def graph_inputs(
         inputs["retrieved_gap"] = _gathered(cross[:, 0], retrieved)[None]
     if "retrieved_cross" in wanted:
         inputs["retrieved_cross"] = _gathered(cross, retrieved)[None]
-    return inputs | {name: array[None] for name, array in retrieved.extra.items()}
+    if "retrieved_size" in wanted:
+        inputs["retrieved_size"] = _gathered(behaviours.sizes, retrieved)[None]
+    return inputs
+
+
+def list_inputs(
+    candidates: Candidates, behaviours: Behaviours, cross: Rows, retrieved: Retrieved, context: Rows,
+    wanted: Collection[str] = AXES,
+) -> GraphInputs:  # fmt: skip
+    """As `graph_inputs`, in lists."""
+    kept, index = numbered(retrieved.index, size := retrieved.mask.sum(axis=1, dtype=np.int32), len(behaviours))
+    everybody = np.arange(len(candidates.row), dtype=np.int32)
+    together = Retrieved(kept[None], np.full((1, len(kept)), len(behaviours) > 0), everybody, retrieved.searched)
+    of_all = graph_inputs(candidates, behaviours, cross, together, context, wanted)
+    return of_all | {"list_index": index, "list_size": size, "list_of": retrieved.list_of_candidates()}
 
 
 def _gathered(values: Rows, retrieved: Retrieved) -> Rows:
@@ -108,14 +131,14 @@ def recent_inputs(behaviours: Behaviours, at: int, recent: int) -> GraphInputs:
 
 def search_inputs(
     search: Callable[[Candidates, Behaviours, Rows], Retrieved], candidates: Candidates, behaviours: Behaviours, at: int,
-    recent: int, context: Rows, snapshot: Snapshot | None = None, wanted: Collection[str] = AXES,
+    recent: int, context: Rows, snapshot: Snapshot | None = None, wanted: Collection[str] = AXES, lists: bool = False,
 ) -> tuple[Behaviours, Retrieved, GraphInputs]:  # fmt: skip
     """The steps between reading and attending: search one request's behaviours, and gather what was retrieved.
 
     Args:
         search: one of `store.search`, or what calls it.
         snapshot: stands for the oldest behaviours; its clusters are searched in their place, a state holds them.
-        wanted: names of inputs; see `graph_inputs`.
+        wanted: names of inputs; see `graph_inputs`. lists: make them in lists.
 
     Returns:
         what was searched, what was retrieved of it, and all inputs but a state.
@@ -125,8 +148,8 @@ def search_inputs(
     retrieved = search(candidates, searched, cross)
     if snapshot is not None:
         retrieved = replace(retrieved, searched=snapshot.folded + len(behaviours) - snapshot.covers)
-    inputs = graph_inputs(candidates, searched, cross, retrieved, context, wanted) | recent_inputs(behaviours, at, recent)
-    return searched, retrieved, inputs
+    gathered = (list_inputs if lists else graph_inputs)(candidates, searched, cross, retrieved, context, wanted)
+    return searched, retrieved, gathered | recent_inputs(behaviours, at, recent)
 
 
 def scores_of(logit: Floats) -> Floats:

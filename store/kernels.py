@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.attention import attend, numbered
 from store.clusters import split
 from store.leaf_order import compile_kernels
 from store.registry import Registry
@@ -26,6 +27,9 @@ def compile_all() -> None:
     ts, category = np.arange(len(row), dtype=np.int64), np.full_like(row, FIRST_KNOWN)
     behaviours = Behaviours(row, category, ts, np.ones((len(row), 1), np.uint8))
     split(np.ones((len(row), WIDTH), np.float32), np.zeros(len(row), np.int32), 2, 2)
+    size, own = np.ones(1, np.int32), np.zeros(1, np.int32)
+    _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
+    attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

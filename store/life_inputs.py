@@ -66,7 +66,7 @@ def life_inputs(
     row, size = np.zeros((1, length), np.int32), np.zeros((1, length), np.int32)
     cross = np.zeros((1, length, 1 + searched.cross.shape[1]), np.int32)
     row[0, : len(searched)], cross[0, : len(searched)] = searched.row, cross_with_gap(searched, at)
-    size[0, : len(searched)] = 1 if searched.size is None else searched.size
+    size[0, : len(searched)] = searched.sizes
     number = len(searched) if snapshot is None else snapshot.folded + len(behaviours) - snapshot.covers
     to_find = Retrieved(np.zeros((count, 0), np.int32), np.zeros((count, 0), np.bool_), np.arange(count, dtype=np.int32), number)
     inputs = {

@@ -15,8 +15,7 @@ Masks are bool, True = real. Times are Unix seconds. Rows and categories are the
 0 = padding, 1 = unknown. Behaviours are ordered by (ts, row) ascending: oldest first, always.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +55,11 @@ class Behaviours:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def sizes(self) -> Rows:
+        """[L] `size`, ones where each stands for itself."""
+        return np.ones(len(self.row), np.int32) if self.size is None else self.size
+
     def select(self, index: NDArray[np.intp] | Mask | slice) -> "Behaviours":
         """The behaviours at `index` (positions, a mask or a slice), all arrays together."""
         size = None if self.size is None else self.size[index]
@@ -85,8 +89,8 @@ class Behaviours:
 class Retrieved:
     """What the search (GSU) kept. Candidates are dealt into groups that share one list.
 
-    `index` ascends among the real entries of each row, so time order holds; entries whose mask is
-    False hold 0. `place` says which candidate stands at each of the G x S places of the graph,
+    `index` ascends among the real entries of each row, so time order holds; those come first, and entries
+    whose mask is False hold 0. `place` says which candidate stands at each of the G x S places of the graph,
     -1 = padding; every candidate stands at exactly one place.
     """
 
@@ -94,4 +98,10 @@ class Retrieved:
     mask: Mask  # [G, K]
     place: Rows  # [G * S] into the candidates
     searched: int  # how many behaviours the search ran over
-    extra: dict[str, NDArray[Any]] = field(default_factory=dict)  # further graph inputs, named in `graph_inputs.AXES`
+
+    def list_of_candidates(self) -> Rows:
+        """[C] which of the G lists is each candidate's."""
+        at = np.flatnonzero(self.place >= 0)
+        lists = np.empty(len(at), np.int32)
+        lists[self.place[at]] = at // (len(self.place) // len(self.index))
+        return lists

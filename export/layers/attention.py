@@ -28,32 +28,31 @@ class TargetAttention(nn.Module):
         side = torch.randn(heads, side_dim, head_dim) * GAIN / math.sqrt(item_dim)
         self.key = nn.Parameter(torch.cat([self.query.detach().clone(), side], dim=1))
 
-    def forward(
-        self, target: Tensor, item: Tensor, side: Tensor, mask: Tensor, bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend.
+    def queries(self, target: Tensor) -> Tensor:
+        """What each head asks of a behaviour's own vector: float32 [U, G, S, H, D + E] from [U, G, S, D]."""
+        flat = target.reshape(-1, target.shape[-1])  # [n, D], n = U G S
+        query = torch.matmul(flat, self.query / math.sqrt(self.head_dim))  # [H, n, d]
+        folded = torch.matmul(query, self.key.transpose(1, 2)).transpose(0, 1)  # [n, H, D + E]
+        return folded.reshape(*target.shape[:3], *folded.shape[1:])
 
-        Args:
-            target: float32 [U, G, S, D]; item: float32 [U, G, K, D]; side: float32 [U, G, K, E].
-            mask: bool [U, G, K]; bias: float32 [U, G, H, K], added to the logits.
+    def forward(self, target: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`attend` of targets [U, G, S, D] to behaviours [U, G, K, D + E]."""
+        return attend(self.queries(target), behaviour, mask)
 
-        Returns:
-            pooled items [U, G, S, H, D], pooled sides [U, G, S, H, E], weights [U, G, S, H, K].
-        """
-        users, groups, places, item_dim = target.shape
-        query = torch.matmul(target.reshape(-1, item_dim), self.query / math.sqrt(self.head_dim))  # [H, n, d], n = U G S
-        folded = torch.matmul(query, self.key.transpose(1, 2)).transpose(0, 1)  # [n, H, D (+ E)]
-        folded = folded.reshape(users, groups, places * self.heads, self.key.shape[1])
-        logits = torch.matmul(folded[..., :item_dim], item.transpose(2, 3))  # [U, G, S * H, K]
-        if folded.shape[-1] > item_dim:
-            logits = logits + torch.matmul(folded[..., item_dim:], side.transpose(2, 3))
-        shape = (users, groups, places, self.heads, -1)
-        logits = logits.reshape(shape)
-        if bias is not None:
-            logits = logits + bias.unsqueeze(2)
-        weight = masked_softmax(logits, mask[:, :, None, None])
-        flat = weight.flatten(2, 3)
-        return torch.matmul(flat, item).reshape(shape), torch.matmul(flat, side).reshape(shape), weight
+
+def attend(query: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention where behaviours are keys and values in one; `store.attention` does the same in lists.
+
+    Args:
+        query: float32 [U, G, S, H, W]; behaviour: float32 [U, G, K, W]; mask: bool [U, G, K].
+
+    Returns:
+        pooled behaviours [U, G, S, H, W], weights [U, G, S, H, K].
+    """
+    shape = (*query.shape[:4], -1)
+    logits = torch.matmul(query.flatten(2, 3), behaviour.transpose(2, 3)).reshape(shape)
+    weight = masked_softmax(logits, mask[:, :, None, None])
+    return torch.matmul(weight.flatten(2, 3), behaviour).reshape(shape), weight
 
 
 class HeadOutput(nn.Module):

@@ -136,7 +136,7 @@ class CTRModel(nn.Module):
         """Request inputs that the graph reads, of those in `store.graph_inputs`."""
         cross = ["retrieved_cross"] if self._tells_outcomes and "retrieved_cross" not in self.reads else []
         place = ["candidate_place"] if SEARCHES[self.search_name].deals else []
-        return ["candidate_row", *place, *self.reads, *cross, *self._branch_names()]
+        return ["candidate_row", *place, *self.reads, *cross, *self.branch_names]
 
     @property
     def constants(self) -> set[str]:
@@ -148,7 +148,9 @@ class CTRModel(nn.Module):
         """Request inputs that a training batch holds; a graph's may be others."""
         return self.input_names
 
-    def _branch_names(self) -> list[str]:
+    @property
+    def branch_names(self) -> list[str]:
+        """Request inputs that the head reads beside targets and interests."""
         names = ["recent_row", "recent_cross", "recent_mask"] if self.config.recent else []
         return names + ["context"] * bool(self.shape.context)
 
@@ -160,7 +162,10 @@ class CTRModel(nn.Module):
             inputs: as in `store.graph_inputs`, and the model's `graph_tables`, rows as in item_vector.
         """
         placed = nn.functional.embedding(inputs["candidate_row"], item_vector)  # [U, G, S, D]
-        found = self.interest(placed, self.user(item_vector, inputs))
+        return self.scored(placed, self.interest(placed, self.user(item_vector, inputs)), item_vector, inputs)
+
+    def scored(self, placed: Tensor, found: Interest, item_vector: Tensor, inputs: dict[str, Tensor]) -> Scored:
+        """The head over targets [U, G, S, D], the interests found in the user, and what all models read."""
         target, interest, like_target = (in_order(x, inputs) for x in (placed, found.vector, found.like_target))
         parts = [target, interest, target * like_target]  # [U, C, *]
         if self.config.recent:
@@ -203,8 +208,8 @@ class CTRModel(nn.Module):
         item = nn.functional.embedding(inputs["recent_row"], item_vector).unsqueeze(1)  # [U, 1, R, D]
         item = self.with_outcome(item, inputs["recent_cross"].unsqueeze(1))
         gap = self.recent_gap(inputs["recent_cross"][..., 0]).unsqueeze(1)  # [U, 1, R, side]
-        pooled = self.recent_attention(target, item, gap, inputs["recent_mask"].unsqueeze(1))
-        out: Tensor = self.recent_out(torch.cat(pooled[:2], dim=-1))
+        pooled, _ = self.recent_attention(target, torch.cat([item, gap], dim=-1), inputs["recent_mask"].unsqueeze(1))
+        out: Tensor = self.recent_out(pooled)
         return out
 
     def settings(self) -> dict[str, Any]:

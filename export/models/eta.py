@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence, as_array
+from export.models.attending import AttendingModel
+from export.models.contract import DataShape, ModelConfig, Sequence, as_array
 from export.models.registry import register
 from store.signatures import random_directions, sign
 
 
 @register("eta")
-class ETA(CTRModel):
+class ETA(AttendingModel):
     """Efficient long-sequential Target Attention."""
 
     search_name = "hamming"
@@ -36,11 +37,15 @@ class ETA(CTRModel):
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + config.side_dim, config.head_dim, config.dim)
 
-    def interest(self, target: Tensor, user: Sequence) -> Interest:
-        gap = self.gap(user.gap)  # [U, G, K, side]
-        item, side, weight = self.attention(target, user.item, gap, user.mask)
-        interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
-        return Interest(interest, item.mean(dim=3), weight.mean(dim=3))
+    def queries(self, target: Tensor) -> Tensor:
+        return self.attention.queries(target)
+
+    def behaviours(self, user: Sequence) -> list[Tensor]:
+        return [user.item, self.gap(user.gap)]
+
+    def interest_of(self, pooled: Tensor) -> Tensor:
+        interest: Tensor = self.out(pooled)
+        return interest
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`signature` uint64 [n]."""

@@ -36,7 +36,7 @@ from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
 
-EDGE = 0.05  # of a read weight
+EDGE = 0.1  # of a read weight
 FOLDED_AT_ONCE = 128  # behaviours: bounds what a long life takes of the memory
 FIRST_STRENGTH = 20.0  # of the addresses: cosines of vectors that have nothing in common differ by 0.1
 FIRST_ERASED = -2.5  # logit: a slot forgets a thirteenth with each behaviour that is written to it alone
@@ -188,7 +188,7 @@ class MIMN(StatefulModel):
         read = torch.matmul(self.pointed(of_read, memory), memory)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
-        induced = self.channels(target, channels, channels[..., :0], real)[0].mean(dim=3)  # [U, G, S, D]
+        induced = self.channels(target, channels, real)[0].mean(dim=3)  # [U, G, S, D]
         return Interest(torch.cat([read, induced], dim=-1), read, auxiliary_loss=self._uneven(state["usage"]))
 
     def _uneven(self, usage: Tensor) -> Tensor | None:

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from export.layers.attention import GAIN, TargetAttention
 from export.layers.head import Head
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence, as_array
+from export.models.attending import AttendingModel
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 
 
-class SIM(CTRModel):
+class SIM(AttendingModel):
     """What both have: the exact search unit."""
 
     def __init__(self, shape: DataShape, config: ModelConfig) -> None:
@@ -34,11 +35,15 @@ class SIM(CTRModel):
         self.gap = nn.Embedding(shape.cross_features[0], config.side_dim)
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
 
-    def interest(self, target: Tensor, user: Sequence) -> Interest:
-        gap = self.gap(user.gap)  # [U, G, K, side]
-        item, side, weight = self.attention(target, user.item, gap, user.mask)
-        heads = [item.flatten(3), side.flatten(3)]  # [U, G, S, H * D], [.., H * side]
-        return Interest(torch.cat(heads, dim=-1), item.mean(dim=3), weight.mean(dim=3))
+    def queries(self, target: Tensor) -> Tensor:
+        return self.attention.queries(target)
+
+    def behaviours(self, user: Sequence) -> list[Tensor]:
+        return [user.item, self.gap(user.gap)]
+
+    def interest_of(self, pooled: Tensor) -> Tensor:
+        item, side = torch.split(pooled, [self.config.dim, self.config.side_dim], dim=-1)
+        return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)  # [U, G, S, H * D + H * side]
 
 
 @register("sim_hard")

@@ -38,11 +38,11 @@ class StatefulModel(CTRModel):
 
     @property
     def input_names(self) -> list[str]:
-        return ["candidate_row", *self.state_axes, *self._branch_names()]
+        return ["candidate_row", *self.state_axes, *self.branch_names]
 
     @property
     def batch_names(self) -> list[str]:
-        return ["candidate_row", "retrieved_row", "retrieved_mask", *self._branch_names()]
+        return ["candidate_row", "retrieved_row", "retrieved_mask", *self.branch_names]
 
     @property
     def constants(self) -> set[str]:

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention
 from export.layers.embedding import CrossEmbedding
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence, as_array
+from export.models.attending import AttendingModel
+from export.models.contract import DataShape, ModelConfig, Sequence, as_array
 from export.models.registry import register
 
 
@@ -40,10 +41,9 @@ class CrossBias(nn.Module):
         self.projection = nn.Parameter(torch.randn(heads, features, width) / math.sqrt(width))  # W_c: w_j of each head
         self.beta = nn.Parameter(torch.ones(heads, features))
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        """float32 [..., H, K] from float32 [..., K, J, width]."""
-        weight = (self.projection * self.beta.unsqueeze(-1)).flatten(1)  # [H, J * width]
-        return torch.matmul(weight, embedded.flatten(-2).transpose(-1, -2))
+    def forward(self) -> Tensor:
+        """float32 [H, J, width]: what each head asks of the embedded features, whatever the target."""
+        return self.projection * self.beta.unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TWINConfig(ModelConfig):
 
 
 @register("twin")
-class TWIN(CTRModel):
+class TWIN(AttendingModel):
     """TWo-stage Interest Network."""
 
     config: TWINConfig
@@ -71,16 +71,17 @@ class TWIN(CTRModel):
         self.attention = TargetAttention(config.dim, 0, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + features * config.side_dim, config.head_dim, config.dim)
 
-    def interest(self, target: Tensor, user: Sequence) -> Interest:
-        cross = self.cross(user.cross)  # [U, G, K, J, side]
-        item, side, weight = self.attention(target, user.item, cross.flatten(-2), user.mask, self.relevance_bias(cross, user))
-        interest = self.out(torch.cat([item, side], dim=-1))  # [U, G, S, D]
-        return Interest(interest, item.mean(dim=3), weight.mean(dim=3))
+    def queries(self, target: Tensor) -> Tensor:
+        of_item = self.attention.queries(target)  # [U, G, S, H, D]
+        of_cross = self.bias().flatten(1).expand(*of_item.shape[:4], -1)
+        return torch.cat([of_item, of_cross], dim=-1)
 
-    def relevance_bias(self, cross: Tensor, user: Sequence) -> Tensor:
-        """What a behaviour's relevance has from itself: float32 [U, G, H, K], of embedded features [U, G, K, J, side]."""
-        bias: Tensor = self.bias(cross)
-        return bias
+    def behaviours(self, user: Sequence) -> list[Tensor]:
+        return [user.item, self.cross(user.cross).flatten(-2)]
+
+    def interest_of(self, pooled: Tensor) -> Tensor:
+        interest: Tensor = self.out(pooled)
+        return interest
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]; of one head for H,
@@ -100,7 +101,7 @@ class TWIN(CTRModel):
 
     def _cross_bias(self) -> NDArray[np.float32]:
         sizes = self.shape.cross_features
-        weight = self.bias.projection * self.bias.beta.unsqueeze(-1)  # [H, J, width]
+        weight = self.bias()  # [H, J, width]
         table = np.zeros((len(sizes), max(sizes), self.config.heads), np.float32)
         embedded = torch.split(self.cross.table.weight, sizes)
         for j, values in enumerate(embedded):

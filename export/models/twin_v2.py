@@ -29,6 +29,13 @@ class TWINV2(TWIN):
     search_name = "clusters"
     reads: ClassVar[tuple[str, ...]] = (*TWIN.reads, "retrieved_size")
 
-    def relevance_bias(self, cross: Tensor, user: Sequence) -> Tensor:
+    def queries(self, target: Tensor) -> Tensor:
+        queries = super().queries(target)
+        return torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)  # ln n counts as it is
+
+    def behaviours(self, user: Sequence) -> list[Tensor]:
         size = user.inputs["retrieved_size"].clamp(min=1)  # 0 at padding, which the mask removes
-        return super().relevance_bias(cross, user) + torch.log(size.to(torch.float32)).unsqueeze(2)
+        return [*super().behaviours(user), torch.log(size.to(torch.float32)).unsqueeze(-1)]
+
+    def interest_of(self, pooled: Tensor) -> Tensor:
+        return super().interest_of(pooled[..., :-1])

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
-from export.consistency import REQUESTS, WholeLife, consistency, has_consistency
+from export.consistency import REQUESTS, consistency, has_consistency
 from export.data.dataset import Dataset
 from export.evaluate import LENGTHS, Progress, evaluate, reads_beyond_newest
 from export.json_files import kept_as_json, read_json
 from export.models.contract import CTRModel
 from export.models.registry import model_type
 from export.run import RUN_FILE, RUNS, WEEK_OLD_FILE, WEIGHTS_FILE, Run, write_json
+from store.search.life import LifeSearch
 
 FORMAT = 1  # of the figures: raise it when their meaning changes
 EVALUATION_FILE = "evaluation.json"
@@ -96,7 +97,7 @@ def _computations(
         return lambda progress: asdict(evaluate(dataset, model, sample, newest=length, progress=progress).figures)
 
     def whole_life(progress: Progress) -> Parts:
-        return asdict(evaluate(dataset, model, sample, search=WholeLife, progress=progress).figures)
+        return asdict(evaluate(dataset, model, sample, search=LifeSearch, progress=progress).figures)
 
     def searches(progress: Progress) -> Parts | None:
         found = consistency(dataset, model, _old(run), consistency_requests, progress=progress)

@@ -7,23 +7,13 @@ is TWIN's search.
 import numpy as np
 
 from store.search.projection import ProjectionSearch
-from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
+from store.types import Behaviours, Floats, Rows
 
 
 class ClusterSearch(ProjectionSearch):
-    """As `ProjectionSearch`; gives the graph `retrieved_size` int32 [G, K], 0 at padding."""
+    """As `ProjectionSearch`, with ln n added to every head's relevance."""
 
     clustered = True
 
     def bias(self, behaviours: Behaviours, cross: Rows) -> Floats:
-        return super().bias(behaviours, cross) + np.log(_size(behaviours))[:, None]
-
-    def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
-        found = super().__call__(candidates, behaviours, cross)
-        size = _size(behaviours) if len(behaviours) else np.zeros(1, np.int32)
-        found.extra["retrieved_size"] = np.where(found.mask, size[found.index], 0).astype(np.int32)
-        return found
-
-
-def _size(behaviours: Behaviours) -> Rows:
-    return np.ones(len(behaviours), np.int32) if behaviours.size is None else behaviours.size
+        return super().bias(behaviours, cross) + np.log(behaviours.sizes)[:, None]

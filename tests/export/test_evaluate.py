@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from export.consistency import WholeLife
 from export.data.prepare import prepare
 from export.evaluate import evaluate, judge, past, reads_beyond_newest, score_requests
 from export.metrics import figures
 from export.models import build, list_models
 from export.models.registry import model_type
 from export.run import data_shape
+from store.search.life import LifeSearch
 from tests.export.data import own
 
 
@@ -84,7 +84,7 @@ def test_a_cut_history_scores_as_if_nothing_had_been_before(shop, name):
 def test_attending_to_the_whole_life_is_a_search_that_returns_everything(shop, name):
     requests = first(shop)
     few, all_of_them = model_of(shop, name, k=5), model_of(shop, name, k=1000)
-    whole = score_requests(shop, requests, few, search=WholeLife)
+    whole = score_requests(shop, requests, few, search=LifeSearch)
     assert np.allclose(whole, score_requests(shop, requests, all_of_them), atol=1e-5)
     assert not np.allclose(whole, score_requests(shop, requests, few), atol=1e-3)
 

@@ -6,6 +6,6 @@ from loadtest.bench_world import BenchWorld, Sizes
 
 
 @pytest.fixture(scope="session")
-def world():
+def bench_world():
     """A small made-up data set; no test changes it."""
     return BenchWorld(Sizes(items=2_000, categories=40, life_categories=20))

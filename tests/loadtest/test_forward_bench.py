@@ -30,8 +30,8 @@ def _log(folder, monkeypatch):
     monkeypatch.setattr(forward_bench, "THREADS", (2,))
 
 
-def loaded(world, folder, model):
-    model_folder = bundles_of(world, SERVING, folder) / model
+def loaded(bench_world, folder, model):
+    model_folder = bundles_of(bench_world, SERVING, folder) / model
     return Loading("cpu", 1).load(model_folder / versions(model_folder)[-1])
 
 
@@ -39,9 +39,9 @@ def without_fuxictr(*arguments):
     return {name: command for name, command in forward_work.commands(*arguments).items() if name != "FuxiCTR"}
 
 
-def test_contenders_take_turns(world, folder, monkeypatch):
+def test_contenders_take_turns(bench_world, folder, monkeypatch):
     monkeypatch.setattr(forward_bench, "commands", without_fuxictr)
-    rows = measure_forwards(world, folder, folder, 10, WORKS)
+    rows = measure_forwards(bench_world, folder, folder, 10, WORKS)
     found = [(row["model"], row["threads"], row["contender"]) for row in rows]
     assert found == [
         *(("sdim", 2, name) for name in ("ours", "ours, nothing kept")),
@@ -54,26 +54,26 @@ def test_contenders_take_turns(world, folder, monkeypatch):
 
 
 @pytest.mark.skipif(not PEERS, reason="no .venv-peers: make bench PART=peers makes it")
-def test_fuxictr_takes_its_turn(world, folder):
-    rows = measure_forwards(world, FOLDER / "bin/python", folder, 10, [WORKS[1]])
+def test_fuxictr_takes_its_turn(bench_world, folder):
+    rows = measure_forwards(bench_world, FOLDER / "bin/python", folder, 10, [WORKS[1]])
     (theirs,) = [row for row in rows if row["contender"] == "FuxiCTR"]
     assert theirs["ms"] > 0
 
 
-def test_a_plain_export_with_other_scores_is_not_timed(world, folder, monkeypatch):
+def test_a_plain_export_with_other_scores_is_not_timed(bench_world, folder, monkeypatch):
     def other(*arguments):
         inputs, scores = ours_once(*arguments)
         return inputs, scores + np.float32(2e-5)
 
     monkeypatch.setattr(forward_bench, "ours_once", other)
     with pytest.raises(ValueError, match=r"sim_soft: the plain export differs by 2e-05, 10 candidates by more than 1e-05; not"):
-        measure_forwards(world, folder, folder, 10, [WORKS[1]])
+        measure_forwards(bench_world, folder, folder, 10, [WORKS[1]])
 
 
-def test_a_kept_state_scores_as_the_whole_life_does(world, folder, tmp_path):
+def test_a_kept_state_scores_as_the_whole_life_does(bench_world, folder, tmp_path):
     """And is read as a request reads it: the newest behaviours and a snapshot, 16 of them after it."""
-    sdim = loaded(world, folder, "sdim")
-    call, life = write_request(world, sdim.bundle, 300, 10, tmp_path)
+    sdim = loaded(bench_world, folder, "sdim")
+    call, life = write_request(bench_world, sdim.bundle, 300, 10, tmp_path)
     again, same, tail = read_request(tmp_path)
     assert (again.candidates.row == call.candidates.row).all()
     assert (same.row == life.row).all()

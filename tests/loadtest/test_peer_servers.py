@@ -44,14 +44,14 @@ def _small(folder, monkeypatch):
     monkeypatch.setattr(speed_point, "LOG", folder / "scorer.log")
 
 
-def prepared(world, folder, serving=SERVING):
-    bundles = Bundles(bundles_of(world, serving, folder), "", "", Loading("cpu", 1), Metrics()).all
-    return prepare(world, bundles, folder / "in_memory", 2, 12, 4, 2)
+def prepared(bench_world, folder, serving=SERVING):
+    bundles = Bundles(bundles_of(bench_world, serving, folder), "", "", Loading("cpu", 1), Metrics()).all
+    return prepare(bench_world, bundles, folder / "in_memory", 2, 12, 4, 2)
 
 
-def test_systems_are_measured_in_turns(world, folder):
+def test_systems_are_measured_in_turns(bench_world, folder):
     before = set(psutil.Process().children(recursive=True))
-    rows = measure_servers(world, sys.executable, folder, EFFORT)
+    rows = measure_servers(bench_world, sys.executable, folder, EFFORT)
     assert [(row["system"], row["model"], len(row["rounds"])) for row in rows] == [
         ("longtrail", "mean_pool", 2), ("FastAPI", "mean_pool", 2)
     ]  # fmt: skip
@@ -66,19 +66,19 @@ def test_systems_are_measured_in_turns(world, folder):
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
-def test_a_system_with_other_scores_is_not_measured(world, folder, monkeypatch):
+def test_a_system_with_other_scores_is_not_measured(bench_world, folder, monkeypatch):
     def other(*arguments):
         (asked,) = prepare(*arguments)
         return [replace(asked, expected=[scores + np.float32(2e-5) for scores in asked.expected])]
 
     monkeypatch.setattr(peer_servers, "prepare", other)
     with pytest.raises(ValueError, match=r"longtrail, mean_pool: scores differ by 2e-05, 1e-05 allowed; not measured"):
-        measure_servers(world, sys.executable, folder, EFFORT)
+        measure_servers(bench_world, sys.executable, folder, EFFORT)
 
 
 @pytest.mark.parametrize(("change", "refused"), [(5e-6, ""), (2e-5, "differ by 2e-05"), (np.nan, "differ by nan")])
-def test_answers_are_compared_score_by_score(world, folder, change, refused):
-    (asked,) = prepared(world, folder)
+def test_answers_are_compared_score_by_score(bench_world, folder, change, refused):
+    (asked,) = prepared(bench_world, folder)
     scores = asked.expected[1].astype(float)
     scores[-1] += change
     answer = json.dumps({"scores": scores.tolist()}).encode()
@@ -89,21 +89,21 @@ def test_answers_are_compared_score_by_score(world, folder, change, refused):
         check_answer("it", asked, 1, answer)
 
 
-def test_an_answer_of_another_length_is_refused(world, folder):
-    (asked,) = prepared(world, folder)
+def test_an_answer_of_another_length_is_refused(bench_world, folder):
+    (asked,) = prepared(bench_world, folder)
     with pytest.raises(ValueError, match=r"\(11,\) scores, \(12,\) expected"):
         check_answer("it", asked, 0, json.dumps({"scores": asked.expected[0][1:].tolist()}).encode())
 
 
-def test_models_that_search_for_each_candidate_have_no_ready_inputs(world, folder):
+def test_models_that_search_for_each_candidate_have_no_ready_inputs(bench_world, folder):
     with pytest.raises(ValueError, match=r"sim_hard: \['recent_cross', 'retrieved_gap'\] follow the clock"):
-        prepared(world, folder, Serving("searched", {"sim_hard": {}}, {}))
+        prepared(bench_world, folder, Serving("searched", {"sim_hard": {}}, {}))
 
 
 @pytest.mark.skipif(not PEERS, reason="no .venv-peers: make bench PART=peers makes it")
 @pytest.mark.parametrize("system", ["BentoML", "LitServe", "Ray Serve"])
-def test_other_systems_answer_as_ours_does(world, folder, system):
-    (asked,) = prepared(world, folder)
+def test_other_systems_answer_as_ours_does(bench_world, folder, system):
+    (asked,) = prepared(bench_world, folder)
     python, log = FOLDER / "bin/python", folder / "peers.log"
     with peer_server(python, SYSTEMS[system], folder / "in_memory", 2, asked.bodies[0], log) as server:
         for number in range(2):

@@ -20,13 +20,13 @@ LENGTH, CANDIDATES = 150, 7
 @pytest.mark.parametrize(
     ("name", "config"), [("din", {"k": 50}), ("sim_soft", {"k": 30}), ("eta", {"k": 30}), ("twin", {"k": 30})]
 )
-def test_scores_are_those_of_search_and_attention(world, tmp_path, name, config):
+def test_scores_are_those_of_search_and_attention(bench_world, tmp_path, name, config):
     torch.manual_seed(3)
-    model = build(name, shape_of(world.items, world.schema), k=30).eval()
-    tables = item_tables(world.items, model)
-    life, at = world.life(1, LENGTH), LAST_TS + 1
-    candidates = world.registry.candidates(world.candidates(1, CANDIDATES, 20, 0))
-    context = world.schema.encode_context({}, at)
+    model = build(name, shape_of(bench_world.items, bench_world.schema), k=30).eval()
+    tables = item_tables(bench_world.items, model)
+    life, at = bench_world.life(1, LENGTH), LAST_TS + 1
+    candidates = bench_world.registry.candidates(bench_world.candidates(1, CANDIDATES, 20, 0))
+    context = bench_world.schema.encode_context({}, at)
     search = SEARCHES[model.search_name](model.search_spec, tables)
     _, _, inputs = search_inputs(search, candidates, life, at, model.config.recent, context)
     with torch.no_grad():

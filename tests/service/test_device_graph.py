@@ -49,8 +49,10 @@ def test_the_models_that_a_graph_can_search_for_are_known(graphs):
 def test_padding_to_a_bucket_changes_no_score(graphs, model, candidates, length, seed):
     bundle, plain, on_device = graphs(model)
     call, fetched = made_up(bundle, candidates, length, seed)
-    searched = search(call, fetched, bundle)
-    expected, found = (graph.run(searched.inputs, weights=True) for graph in (plain, on_device))
+    expected, found = (
+        graph.run(search(call, fetched, bundle, takes=takes).inputs, weights=True)
+        for graph, takes in ((plain, plain.takes), (on_device, "groups"))
+    )
     assert found.logit.shape == expected.logit.shape
     np.testing.assert_allclose(found.logit, expected.logit, atol=TOLERANCE)
     assert (found.weight is None) == (expected.weight is None)
@@ -64,7 +66,7 @@ def test_padding_to_a_bucket_changes_no_score(graphs, model, candidates, length,
 def test_a_graph_that_searches_finds_and_scores_what_the_kernels_do(graphs, model, candidates, length, seed):
     bundle, plain, on_device = graphs(model)
     call, fetched = made_up(bundle, candidates, length, seed)
-    there, here = (search(call, fetched, bundle, in_graph=in_graph) for in_graph in (True, False))
+    there, here = (search(call, fetched, bundle, takes=graph.takes) for graph in (on_device, plain))
     expected, found = plain.run(here.inputs, weights=True), on_device.run(there.inputs, weights=True)
     kept = here.retrieved.index.shape[1]
     assert (np.where(here.retrieved.mask, here.retrieved.index, 0) == found.index[:, :kept]).all()
@@ -80,7 +82,7 @@ def test_explanations_are_the_same_whoever_searches(graphs, model):
         call, fetched = made_up(bundle, 20, length, 1, explain=5)
         answers = []
         for graph in (plain, on_device):
-            searched = search(call, fetched, bundle, in_graph=graph.searches)
+            searched = search(call, fetched, bundle, takes=graph.takes)
             answers.append(respond(call, fetched, searched, attend(graph, searched, 5, math.inf), bundle))
         assert answers[0].behaviours == answers[1].behaviours == len(fetched.behaviours)
         of_plain, of_device = ([[item["ts"] for item in one] for one in answer.explanations] for answer in answers)
@@ -90,7 +92,7 @@ def test_explanations_are_the_same_whoever_searches(graphs, model):
 def test_clusters_are_searched_by_the_graph_as_by_the_kernels(graphs):
     bundle, plain, on_device = graphs("twin_v2")
     call, fetched = made_up(bundle, 40, 3_000, 2)
-    there, here = (search(call, fetched, bundle, in_graph=in_graph) for in_graph in (True, False))
+    there, here = (search(call, fetched, bundle, takes=graph.takes) for graph in (on_device, plain))
     assert there.inputs["life_size"].max() > 1
     np.testing.assert_allclose(on_device.run(there.inputs).logit, plain.run(here.inputs).logit, atol=TOLERANCE)
 
@@ -99,15 +101,16 @@ def test_a_life_too_long_for_the_graph_is_searched_by_the_kernels(graphs, monkey
     bundle, plain, on_device = graphs("eta")
     call, fetched = made_up(bundle, 5, 200, 3)
     monkeypatch.setattr("service.search.MAX_LIFE", 199)
-    searched = search(call, fetched, bundle, in_graph=True)
-    np.testing.assert_allclose(on_device.run(searched.inputs).logit, plain.run(searched.inputs).logit, atol=TOLERANCE)
+    there, here = (search(call, fetched, bundle, takes=graph.takes) for graph in (on_device, plain))
+    assert "life_row" not in there.inputs
+    np.testing.assert_allclose(on_device.run(there.inputs).logit, plain.run(here.inputs).logit, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("model", SEARCHING)
 def test_tables_of_a_request_stand_in_place_of_the_bundles(graphs, model):
     bundle, _, on_device = graphs(model)
     call, fetched = made_up(bundle, 10, 100, 4)
-    searched = search(call, fetched, bundle, in_graph=True)
+    searched = search(call, fetched, bundle, takes="life")
     other = {name: np.roll(table, 7, axis=0) for name, table in bundle.tables.items()}
     same = {name: table.copy() for name, table in bundle.tables.items()}
     expected = on_device.run(searched.inputs).logit
@@ -151,8 +154,8 @@ def test_a_bundle_without_the_graph_is_refused_with_the_setting_that_needs_it(ti
 
 
 def test_a_bundle_without_the_graphs_is_served_where_no_setting_needs_them(tiny):
-    assert not Graph(Bundle(tiny.add("eta")), "cpu", 1, ON_CPU).searches
-    assert not Graph(Bundle(tiny.add("din")), "cpu", 1, DEVICE).searches  # nothing to search
+    assert Graph(Bundle(tiny.add("eta")), "cpu", 1, ON_CPU).takes == "groups"
+    assert Graph(Bundle(tiny.add("din")), "cpu", 1, DEVICE).takes == "groups"  # nothing to search
 
 
 def test_a_graph_whose_inputs_are_not_those_of_its_search_is_refused(tiny):

@@ -77,9 +77,9 @@ def compared(request, world, scorer, chosen):
         result.torch.append(torch_scores(run, offline, tables))
 
         call = Call(dataset.user_ids[user], candidates, at, at, dataset.schema.encode_context({}, at), 0, 0)
-        online = search(call, Fetched(history), bundle)
-        result.online.append(online)
-        result.onnxruntime.append(scores_of(graph.run(online.inputs).logit))
+        result.online.append(search(call, Fetched(history), bundle))
+        fed = search(call, Fetched(history), bundle, takes=graph.takes)
+        result.onnxruntime.append(scores_of(graph.run(fed.inputs).logit))
 
         body = {
             "user_id": dataset.user_ids[user], "item_ids": [registry.ids[r - 2] for r in row.tolist()], "at": at, "model": model,

@@ -177,7 +177,7 @@ def test_a_node_that_does_not_answer_is_asked_again_after_a_pause(own_cluster, d
 
 
 def test_a_node_that_hangs_is_not_waited_for_again_and_again(own_cluster, data_name):
-    client = connect(own_cluster.url, timeout_s=0.2)
+    client = connect(own_cluster.url, timeout_s=0.5)
     users, others = (
         [f"x{i}" for i in range(200) if (own_cluster.node_of(key_slot(b"x%d" % i)) == 1) is hangs] for hangs in (True, False)
     )
@@ -194,8 +194,9 @@ def test_a_node_that_hangs_is_not_waited_for_again_and_again(own_cluster, data_n
             with pytest.raises((NodeDown, NodeTooSlow)) as caught:
                 tree.read_life(users[0])
             errors.append(caught.type)
-        assert errors[:2] == [NodeTooSlow] * 2  # the append was the first of three
-        assert NodeDown in errors[2:]
+        # the append was the first failure of three; one on a connection that had to be made anew opens the breaker at once
+        waited_for = errors.index(NodeDown)
+        assert errors[:waited_for] in ([NodeTooSlow], [NodeTooSlow] * 2)
         started = time.monotonic()
         assert [len(tree.read_life(user).behaviours) for user in others] == [2] * len(others)
         assert time.monotonic() - started < 2

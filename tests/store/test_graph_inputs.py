@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from store.graph_inputs import AXES, cross_with_gap, graph_inputs, recent_inputs, stack
+from store.graph_inputs import AXES, cross_with_gap, graph_inputs, list_inputs, recent_inputs, stack
 from store.search.spec import nothing
 from store.types import Behaviours, Candidates, Retrieved
 from tests.store.events import behaviours_of
@@ -100,12 +100,35 @@ def test_the_empty_user_is_one_masked_behaviour_in_both_branches():
 )
 def test_every_input_has_its_axes_and_type(inputs):
     sizes = {"U": 1, "1+J": 2, "F": 2}
-    assert sorted(inputs) == sorted(set(AXES) - {"retrieved_size"})  # that of clusters only
+    assert sorted(inputs) == sorted(AXES)
     for name, array in inputs.items():
         assert array.ndim == len(AXES[name]), name
         assert array.dtype == (np.bool_ if name.endswith("_mask") else np.int32), name
         for axis, size in zip(AXES[name], array.shape, strict=True):
             assert sizes.setdefault(axis, size) == size, (name, axis)
+
+
+@pytest.mark.parametrize("life", [LIFE, Behaviours(LIFE.row, LIFE.category, LIFE.ts, LIFE.cross, np.array([4, 1, 9], np.int32))])
+def test_in_lists_each_candidate_has_what_its_group_has(life):
+    cross = cross_with_gap(life, AT)
+    groups, lists = (make(CANDIDATES, life, cross, RETRIEVED, CONTEXT) for make in (graph_inputs, list_inputs))
+    assert lists["candidate_row"].tolist() == [[[21, 22, 23]]]
+    assert lists["retrieved_mask"].all()
+    assert lists["retrieved_row"].tolist() == [[[12, 13, 14]]]  # each once
+    assert lists["list_of"].tolist() == [0, 1, 0]
+    assert lists["list_size"].tolist() == [2, 1]
+    for name in ("retrieved_row", "retrieved_gap", "retrieved_cross", "retrieved_size"):
+        gathered = lists[name][0, 0][lists["list_index"]]  # [G, K, *]
+        assert np.array_equal(gathered[RETRIEVED.mask], groups[name][0][RETRIEVED.mask]), name
+    assert np.array_equal(lists["context"], groups["context"])
+
+
+def test_in_lists_the_empty_user_has_one_row_of_padding():
+    none = Behaviours.empty(1)
+    lists = list_inputs(CANDIDATES, none, cross_with_gap(none, AT), nothing(3), CONTEXT)
+    assert lists["retrieved_row"].tolist() == [[[0]]]
+    assert lists["list_size"].tolist() == [0, 0, 0]
+    assert lists["list_of"].tolist() == [0, 1, 2]
 
 
 def test_stacked_requests_keep_their_values_and_are_filled_with_padding():

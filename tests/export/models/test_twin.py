@@ -80,28 +80,34 @@ def test_the_attention_is_the_same_however_the_heads_search():
 
 
 def test_the_cross_projection_is_block_diagonal():
-    """A cross feature's embedding moves the bias through its own weight only."""
-    bias = Small.of("twin").model.bias
+    """A cross feature's embedding moves the relevance through its own weight only."""
+    small = Small.of("twin")
+    bias = small.model.bias
     features, width = bias.projection.shape[1:]
     with torch.no_grad():
+        asked = small.model.queries(small.vectors[None, None, :1])[0, 0, 0, :, small.model.config.dim :]  # [H, J * width]
         for j in range(features):
             embedded = torch.zeros(features, width)
             embedded[j] = torch.randn(width)
             expected = bias.beta[:, j] * (bias.projection[:, j] @ embedded[j])
-            assert torch.allclose(bias(embedded.expand(3, -1, -1)), expected.unsqueeze(1).expand(-1, 3), atol=1e-6)
+            assert torch.allclose(asked @ embedded.flatten(), expected, atol=1e-6)
 
 
 def test_the_target_has_inherent_features_only():
     """The query is made of the item alone: neither other cross features nor other weights of theirs change it."""
     small, life = Small.of("twin"), many(60)
-    attended = []
-    small.model.attention.register_forward_pre_hook(lambda _, given: attended.append(given))
+    asked, read = [], []
+    queries, of_user = small.model.queries, small.model.behaviours
+    small.model.queries = lambda target: (asked.append(target), queries(target))[1]
+    small.model.behaviours = lambda user: (read.append(of_user(user)), read[-1])[1]
     for lived in (life, behaviours(life.row, seed=5)):  # same items and times
         small.forward(small.search([13, 21], lived)[1])
-    (target, *_, bias), (same_target, *_, other_bias) = attended
-    assert torch.equal(target, same_target)
-    assert torch.equal(target.flatten(0, 2), small.vectors[[13, 21]])
-    assert not torch.allclose(bias, other_bias, atol=1e-3)
+    assert torch.equal(*asked)
+    assert torch.equal(asked[0].flatten(0, 2), small.vectors[[13, 21]])
+    assert not torch.allclose(read[0][1], read[1][1], atol=1e-3)
+    assert torch.equal(
+        queries(asked[0])[0, 0, 0, :, small.model.config.dim :], queries(asked[0])[0, 1, 0, :, small.model.config.dim :]
+    )
 
     before = small.model.tables(small.vectors)
     with torch.no_grad():

@@ -51,9 +51,9 @@ def test_ln_n_stands_in_every_head():
     arrays = {name: torch.from_numpy(inputs[name]) for name in small.model.input_names}
     with torch.inference_mode():
         user = small.model.user(small.vectors, arrays)
-        cross = small.model.cross(user.cross)
-        added = small.model.relevance_bias(cross, user) - small.model.bias(cross)
-    assert np.allclose(added[0, 0].numpy(), np.log([1, 2, 3, 4, 5]) * np.ones((4, 1)), atol=1e-5)
+        query, behaviour = small.model.queries(small.vectors[None, None, :1]), torch.cat(small.model.behaviours(user), dim=-1)
+        with_size, without = query[0, 0, 0] @ behaviour[0, 0].T, query[0, 0, 0, :, :-1] @ behaviour[0, 0, :, :-1].T
+    assert np.allclose((with_size - without).numpy(), np.log([1, 2, 3, 4, 5]) * np.ones((4, 1)), atol=1e-5)
 
 
 def test_padding_has_size_0_and_no_weight():

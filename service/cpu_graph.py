@@ -1,0 +1,60 @@
+"""A bundle's scoring graph on the CPU: in one piece, or around an attention in lists."""
+
+from functools import partial
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from service.cpu_session import CPUSession, values
+from service.tables import Tables
+from store.attention import attend_in_lists
+from store.bundle import AFTER, BEFORE, GRAPH, Bundle
+from store.graph_inputs import GraphInputs
+
+
+class WholeGraph:
+    """The graph that does everything."""
+
+    device: Literal["cpu"] = "cpu"
+    takes: Literal["groups"] = "groups"
+    precision = "float32"
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Load. Raises BundleInvalid as `CPUSession`."""
+        self._session = CPUSession(bundle, GRAPH, {spec.name for spec in bundle.manifest.inputs}, threads)
+
+    def explaining(self, inputs: GraphInputs) -> list[str]:
+        """Outputs that explain the logits."""
+        return [name for name in self._session.outputs if name == "weight"]
+
+    def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
+        """The outputs asked for; `tables` in place of the bundle's, by name."""
+        return self._session.run(inputs, outputs, values(tables))
+
+
+class ListGraph:
+    """The graphs before and after, and the kernel between them."""
+
+    device: Literal["cpu"] = "cpu"
+    takes: Literal["lists"] = "lists"
+    precision = "float32"
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Load. Raises BundleInvalid as `CPUSession`."""
+        stated = {spec.name for spec in bundle.manifest.inputs} - {"retrieved_mask", "candidate_place"}
+        retrieved = {name for name in stated if name.startswith("retrieved_")}
+        shared = {"item_vector", "candidate_row"}
+        self._before = CPUSession(bundle, BEFORE, shared | retrieved, threads)
+        self._after = CPUSession(bundle, AFTER, (stated - retrieved) | {"pooled"}, threads)
+
+    def explaining(self, inputs: GraphInputs) -> list[str]:
+        """Outputs that explain the logits."""
+        return ["weight"]
+
+    def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
+        """The outputs asked for, of inputs in lists; `tables` in place of the bundle's, by name."""
+        bound = values(tables)
+        before = partial(self._before.run, outputs=["query", "behaviour"], tables=bound)
+        after = partial(self._after.run, outputs=["logit"], tables=bound)
+        logit, weight = attend_in_lists(before, after, inputs, "weight" in outputs)
+        return [logit] if weight is None else [logit, weight[None]]

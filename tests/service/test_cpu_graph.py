@@ -1,0 +1,87 @@
+"""A bundle's graphs on the CPU: around the kernel they are what the whole graph is."""
+
+import math
+
+import numpy as np
+import pytest
+
+from export.models import list_models
+from service.attend import Graph, attend
+from service.cpu_graph import ListGraph, WholeGraph
+from service.scores import respond
+from service.search import search
+from store.bundle import AFTER, BEFORE, MANIFEST, Bundle, BundleInvalid, sha256, versions
+from tests.service.made_up_requests import made_up
+from tests.service.tiny import sign_again
+
+IN_LISTS = ["eta", "sim_hard", "sim_soft", "twin", "twin_v2"]
+
+
+def bundle_of(world, model):
+    folder = world.bundles / model
+    return Bundle(folder / versions(folder)[-1])
+
+
+def signed_anew(folder):
+    sign_again(folder, files={path.name: sha256(path) for path in folder.iterdir() if path.name != MANIFEST})
+    return Bundle(folder)
+
+
+def test_these_models_attend_in_lists(world):
+    assert [model for model in list_models() if bundle_of(world, model).attends_in_lists] == IN_LISTS
+    assert Graph(bundle_of(world, "eta"), "cpu", 1).takes == "lists"
+    assert Graph(bundle_of(world, "din"), "cpu", 1).takes == "groups"
+
+
+@pytest.mark.parametrize("length", [0, 1, 90, 700])
+@pytest.mark.parametrize("model", IN_LISTS)
+def test_scores_and_weights_are_those_of_the_whole_graph(world, model, length):
+    bundle = bundle_of(world, model)
+    call, fetched = made_up(bundle, 60, length, seed=3, explain=4)
+    in_groups, in_lists = (search(call, fetched, bundle, takes=takes) for takes in ("groups", "lists"))
+    expected, expected_weight = WholeGraph(bundle, 1).run(in_groups.inputs, ["logit", "weight"], None)
+    found, weight = ListGraph(bundle, 1).run(in_lists.inputs, ["logit", "weight"], None)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    place = in_groups.inputs.get("candidate_place", np.arange(60)[None])[0]
+    np.testing.assert_allclose(weight[0], expected_weight[0][place], atol=1e-6)
+
+
+@pytest.mark.parametrize("model", IN_LISTS)
+def test_tables_of_a_request_stand_in_place_of_the_bundles(world, model):
+    bundle = bundle_of(world, model)
+    inputs = search(*made_up(bundle, 20, 200, seed=4), bundle, takes="lists").inputs
+    graph = ListGraph(bundle, 1)
+    expected, other = (
+        graph.run(inputs, ["logit"], tables)[0] for tables in (None, {"item_vector": bundle.tables["item_vector"] * 2})
+    )
+    assert (graph.run(inputs, ["logit"], dict(bundle.tables))[0] == expected).all()
+    assert np.abs(other - expected).max() > 1e-3
+
+
+def test_explanations_name_each_candidates_own_heaviest(world):
+    bundle = bundle_of(world, "sim_hard")
+    call, fetched = made_up(bundle, 60, 700, seed=5, explain=4)
+    graph = Graph(bundle, "cpu", 1)
+    searched = search(call, fetched, bundle, takes=graph.takes)
+    answer = respond(call, fetched, searched, attend(graph, searched, 4, math.inf), bundle)
+    names = bundle.registry.category_names
+    for category, explained in zip(call.candidates.category.tolist(), answer.explanations, strict=True):
+        assert {entry["category"] for entry in explained} <= {names[category - 2]}
+        weights = [entry["weight"] for entry in explained]
+        assert weights == sorted(weights, reverse=True)
+    assert any(answer.explanations)
+
+
+def test_one_of_the_two_graphs_alone_is_refused(tiny):
+    folder = tiny.add("eta")
+    (folder / BEFORE).write_bytes(b"a graph")
+    with pytest.raises(BundleInvalid, match=r"no sha256 of after_attention\.onnx"):
+        signed_anew(folder)
+
+
+def test_graphs_with_other_inputs_are_refused(tiny):
+    folder = tiny.add("eta")
+    for name in (BEFORE, AFTER):
+        (folder / name).write_bytes((folder / "score.onnx").read_bytes())
+    with pytest.raises(BundleInvalid, match=r"before_attention\.onnx: inputs "):
+        Graph(signed_anew(folder), "cpu", 1)

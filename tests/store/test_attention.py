@@ -1,0 +1,156 @@
+"""Attention in lists against its definition, written out with numpy."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from store.attention import attend, attend_in_lists, numbered
+from store.search.exponential import exponential
+from store.search.lanes import LANES, load_floats, store
+
+ROOT = Path(__file__).parents[2]
+
+
+def made(seed, candidates=5, heads=4, width=16, lists=3, k=7, behaviours=20, scale=1.0):
+    """Queries, behaviours, and lists of any length up to K, some of them empty."""
+    random = np.random.default_rng(seed)
+    size = random.integers(0, k + 1, lists).astype(np.int32)
+    index = np.where(np.arange(k) < size[:, None], random.integers(0, behaviours, (lists, k)), 0).astype(np.int32)
+    query, behaviour = (random.normal(0, scale, shape) for shape in ((candidates, heads, width), (behaviours, width)))
+    own = random.integers(0, lists, candidates).astype(np.int32)
+    return query.astype(np.float32), behaviour.astype(np.float32), index, size, own
+
+
+def by_definition(query, behaviour, index, size, own):
+    pooled = np.zeros(query.shape)
+    weight = np.zeros((len(query), index.shape[1]))
+    for c, one in enumerate(own):
+        if size[one]:
+            chosen = behaviour[index[one, : size[one]]].astype(np.float64)
+            logit = query[c].astype(np.float64) @ chosen.T  # [H, K]
+            share = np.exp(logit - logit.max(axis=1, keepdims=True))
+            share /= share.sum(axis=1, keepdims=True)
+            pooled[c], weight[c, : size[one]] = share @ chosen, share.mean(axis=0)
+    return pooled, weight
+
+
+SHAPES = st.fixed_dictionaries({
+    "seed": st.integers(0, 99), "candidates": st.integers(1, 6), "heads": st.integers(1, 9),
+    "width": st.sampled_from([16, 48, 80]), "lists": st.integers(1, 4), "behaviours": st.integers(1, 50),
+    "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 3.0]),
+})  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(SHAPES)
+def test_it_is_softmax_attention_over_each_candidates_list(shape):
+    asked = made(**shape)
+    pooled, weight = attend(*asked, weighs=True)
+    expected, shares = by_definition(*asked)
+    np.testing.assert_allclose(pooled, expected, atol=2e-5 * max(shape["scale"], 1))
+    np.testing.assert_allclose(weight, shares, atol=1e-5)
+
+
+def test_weights_are_given_only_on_demand_and_change_nothing():
+    asked = made(1)
+    pooled, weight = attend(*asked)
+    assert weight is None
+    assert np.array_equal(attend(*asked, weighs=True)[0], pooled)
+
+
+def test_an_empty_list_gives_zeros():
+    query, behaviour, index, size, own = made(2)
+    pooled, weight = attend(query, behaviour, index, np.zeros_like(size), own, weighs=True)
+    assert not pooled.any()
+    assert not weight.any()
+
+
+def test_relevances_far_apart_leave_one_behaviour():
+    query, behaviour = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32)
+    behaviour[1] = 30  # relevance 14,400 against 0
+    pooled, weight = attend(
+        query, behaviour, np.array([[0, 1, 2]], np.int32), np.full(1, 3, np.int32), np.zeros(1, np.int32), True
+    )
+    assert np.array_equal(pooled[0, 0], behaviour[1])
+    assert weight.tolist() == [[0, 1, 0]]
+
+
+@pytest.mark.parametrize(("of_query", "of_behaviours"), [(20, 20), (16, 32)])
+def test_widths_that_the_kernel_cannot_read_are_refused(of_query, of_behaviours):
+    _, _, *lists = made(3)
+    query, behaviour = np.zeros((5, 4, of_query), np.float32), np.zeros((20, of_behaviours), np.float32)
+    with pytest.raises(ValueError, match=f"queries of width {of_query}, behaviours of {of_behaviours}: one multiple of 16"):
+        attend(query, behaviour, *lists)
+
+
+def test_the_graphs_around_it_get_what_they_ask_for():
+    query, behaviour, index, size, own = made(4)
+    inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own}
+    pooled, _ = attend(query, behaviour, index, size, own)
+    logit, weight = attend_in_lists(
+        lambda given: [query[None, None], behaviour[None, None]] if given is inputs else [],
+        lambda given: [given["pooled"].sum(axis=(0, 1, 3, 4))[None] + given["candidate_row"]],
+        inputs,
+    )
+    np.testing.assert_allclose(logit[0], pooled.sum(axis=(1, 2)) + own, rtol=1e-6)
+    assert weight is None
+
+
+@given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 9), st.integers(0, 40))
+def test_numbered_lists_hold_the_same_behaviours(seed, lists, k, length):
+    random = np.random.default_rng(seed)
+    size = (random.integers(0, k + 1, lists) if length else np.zeros(lists)).astype(np.int32)
+    index = np.where(np.arange(k) < size[:, None], random.integers(0, max(length, 1), (lists, k)), 0).astype(np.int32)
+    kept, places = numbered(index, size, length)
+    real = np.arange(k) < size[:, None]
+    assert kept.tolist() == (sorted(set(index[real].tolist())) or [0])
+    assert np.array_equal(kept[places][real], index[real])
+    assert not places[~real].any()
+
+
+@njit
+def powers(values, out):
+    for at in range(0, len(values), LANES):
+        store(out, at, exponential(load_floats(values, at)))
+
+
+def test_powers_of_e_are_right_to_the_last_bits():
+    values = np.concatenate([-np.geomspace(1e-9, 87, 99_999), [0.0]]).astype(np.float32)
+    found = np.empty_like(values)
+    powers(values, found)
+    exact = np.exp(values.astype(np.float64))
+    assert (np.abs(found - exact) / exact).max() < 2.5e-7
+    assert found[-1] == 1
+    powers(np.full(16, -1e30, np.float32), found)
+    assert not found[:16].any()
+
+
+PORTABLE = """
+import sys
+import numpy as np
+from store.attention import attend
+from tests.store.test_attention import made
+pooled, weight = attend(*made(7, 9, 3, 48, 4, 30, 200), weighs=True)
+np.savez(sys.argv[1], pooled=pooled, weight=weight)
+"""
+
+
+def test_a_processor_without_these_instructions_gives_the_same_answers(tmp_path):
+    """Compiled for such a processor, and run on this one; sums may be rounded in other places."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("names of another processor")
+    numba = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt", "NUMBA_CACHE_DIR": str(tmp_path)}
+    answers = []
+    for more in ({}, numba):
+        path = tmp_path / f"{len(answers)}.npz"
+        subprocess.run([sys.executable, "-c", PORTABLE, path], cwd=ROOT, check=True, env={**os.environ, **more})
+        answers.append(np.load(path))
+    for name in ("pooled", "weight"):
+        np.testing.assert_allclose(answers[0][name], answers[1][name], atol=1e-6)
