@@ -1,6 +1,6 @@
 # Two images: `serve` scores, and loads the store; `export` trains, and makes bundles.
 #
-#     docker build -t longtrail-serve .
+#     docker build -t longtrail-serve .                            [--build-arg LOCK=serve-gpu]
 #     docker build -t longtrail-export --target export [--build-arg TORCH_INDEX_URL=...] .
 #
 # Everything is installed from wheels, so no compiler is needed and none is inside.
@@ -35,31 +35,15 @@ CMD ["python", "-m", "export", "--help"]
 
 
 FROM base AS serve
+# serve-gpu: with CUDA and cuDNN, which take gigabytes
+ARG LOCK=serve
 RUN --mount=type=bind,source=locks,target=/locks \
-    pip install --only-binary :all: --no-deps --require-hashes -r /locks/serve.txt
+    pip install --only-binary :all: --no-deps --require-hashes -r /locks/${LOCK}.txt \
+    && { test "$LOCK" != serve-gpu || pip install --only-binary :all: "onnxruntime-gpu[cuda,cudnn]"; }
 COPY store store
 COPY service service
-# Compile the search kernels now. A machine with another processor compiles them again, when it starts.
-RUN NUMBA_CACHE_DIR=/app/numba python - <<'END'
-import numpy as np
-
-from store.search import SEARCHES, SearchSpec
-from store.types import Behaviours, Candidates
-
-rows = np.arange(4, dtype=np.int32)
-cross = np.zeros((4, 1), np.uint8)
-projection = np.ones((4, 1, 4), np.float32)
-tables = {
-    "signature": np.arange(4, dtype=np.uint64),
-    "key_projection": projection,
-    "query_projection": projection,
-    "cross_bias": np.ones((1, 1, 1), np.float32),
-}
-for name, search in SEARCHES.items():
-    search(SearchSpec(name=name, k=2), tables)(
-        Candidates(rows, rows), Behaviours(rows, rows, rows.astype(np.int64), cross), cross.astype(np.int32)
-    )
-END
+# Compile the kernels now. A machine with another processor compiles them again, when it starts.
+RUN NUMBA_CACHE_DIR=/app/numba python -m store.kernels
 # Bundles are mounted on /bundles; /store is for the embedded store, where no CTR_REDIS_URL is given.
 RUN install -d -o longtrail -g longtrail /bundles /store
 ENV CTR_HOST=0.0.0.0 \

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-check prove bench-gpu lock clean
+.PHONY: help install demo serve test check bench bench-check prove bench-gpu stack-test lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,11 +28,12 @@ serve: .venv/installed ## the scorer on the embedded store and the bundles that 
 test: .venv/installed ## the test suite
 	$(BIN)/python -m pytest
 
-check: .venv/installed ## lint, format, types, layering
+check: .venv/installed ## lint, format, types, layering, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
+	$(BIN)/python locks/audit.py
 
 PART ?= table
 
@@ -47,6 +48,9 @@ bench-gpu: .venv/installed ## the speed table on a GPU, and 1,000 candidates x 1
 
 prove: .venv/installed ## what it survives: load, faults, swaps, ends, fuzz, time; into loadtest/results/ (8 minutes)
 	$(BIN)/python -m loadtest prove
+
+stack-test: .venv/installed ## the compose stack built, started, used and removed; needs docker compose, or its name in COMPOSE
+	$(BIN)/python -m loadtest stack-test
 
 lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	./locks/update.sh

@@ -7,6 +7,7 @@ import typer
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from loadtest.compose import StackFailed
 from loadtest.demo import DAYS, LOAD_S, SAMPLE, DemoFailed, demo
 from loadtest.workload import CANDIDATES, USERS, make_workload, write_workload
 from store.embedded import StoreUnavailable
@@ -115,6 +116,14 @@ def prove_command(
         raise SystemExit(1)
 
 
+@app.command("stack-test")
+def stack_test_command() -> None:
+    """The compose stack, built, started, used and removed; it needs a container engine. About three minutes."""
+    from loadtest.stack_test import stack_test
+
+    stack_test()
+
+
 @app.command("plan")
 def plan_command(
     users: Annotated[float, typer.Option(min=1, help="Users with a history.")] = 600e6,
@@ -149,7 +158,7 @@ def main() -> None:
     """Run the command; errors of ours are one line, not a traceback."""
     try:
         app()
-    except (DemoFailed, StoreUnavailable, ValueError, RedisError) as error:
+    except (DemoFailed, StackFailed, StoreUnavailable, ValueError, RedisError) as error:
         console.print(f"error {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1) from None
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,9 +31,11 @@ from service.descriptions import (
 from service.drain import drained_at_sigterm
 from service.errors import InvalidRequest
 from service.follower import Follower
+from service.loop_lag import lag_observed
 from service.metrics import Metrics, StageTimer
 from service.problems import add_problems
 from service.request import ScoreRequest
+from service.scores import ScoreResponse
 from service.sent_events import Events
 from service.settings import Settings
 from service.ui import add_page
@@ -58,7 +60,8 @@ def create_app(
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
         with drained_at_sigterm(service, settings.drain_ms / 1000, listener):
-            yield
+            async with lag_observed(service.metrics.loop_lag):
+                yield
         follower.close()
         service.close()
 
@@ -127,7 +130,7 @@ def create_app(
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(generate_latest(app.state.service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(app.state.service.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     describe(app)
     return app
@@ -174,5 +177,7 @@ class _Counted:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             metrics: Metrics = service.metrics
-            metrics.requests.labels(route, str(code), scope.get("state", {}).get("model", "")).inc()
+            answered: ScoreResponse | None = scope.get("state", {}).get("answered")
+            model, version = (answered.model, answered.version) if answered else ("", "")
+            metrics.requests.labels(route, str(code), model, version).inc()
             metrics.duration.labels(route).observe(timer.finish())

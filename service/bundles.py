@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from service.bundle_folder import bundles_in, mark_of, models_in, versions_in
+from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Labels, LabelsInvalid, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
+from service.shared_metrics import remove
 from store.bundle import MANIFEST, BundleInvalid, read_manifest
 
 log = logging.getLogger("longtrail")
@@ -60,6 +60,8 @@ class Bundles:
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
+        for name in led_out(folder):
+            log.warning("bundles: %s is left out, it leads out of %s", name, folder)
         for model, version in bundles_in(folder):
             if model not in self._served and (at_start is None or version <= at_start.get(model, "")):
                 self._take_up(model, version)
@@ -168,6 +170,11 @@ class Bundles:
                         self._follow_newest(model)
                 except (LabelsInvalid, BundleRefused) as error:
                     log.error("%s: stays as it is: %s", model, error)
+
+    def say_ages(self) -> None:
+        """Tell the metrics how old the item tables in use are by now."""
+        for model, served in self._served.items():
+            self._metrics.table_age.labels(model).set(max(time.time() - served.stable.tables.made_at, 0))
 
     def states(self) -> list[dict[str, str]]:
         """Every version of every model in the folder, and why those are not served that are not."""
@@ -299,10 +306,10 @@ class Bundles:
         self._served = {**self._served, model: served}
         for version, loaded in served.loaded.items():
             metrics.model_info.labels(model, version, loaded.graph.device).set(1)
-        metrics.table_age.labels(model).set_function(partial(self._table_age_s, model))
         if before is not None and before.stable.tables.version != served.stable.tables.version:
-            metrics.table_version.remove(model, before.stable.tables.version)
+            remove(metrics.table_version, model, before.stable.tables.version)
         metrics.table_version.labels(model, served.stable.tables.version).set(1)
+        self.say_ages()
 
     def _end(self, model: str) -> None:
         """Serve a model no longer."""
@@ -311,18 +318,14 @@ class Bundles:
             return
         self._served = {name: other for name, other in self._served.items() if name != model}
         self._forget(served, set())
-        self._metrics.table_age.remove(model)
-        self._metrics.table_version.remove(model, served.stable.tables.version)
+        remove(self._metrics.table_age, model)
+        remove(self._metrics.table_version, model, served.stable.tables.version)
 
     def _forget(self, old: Served, kept: set[str]) -> None:
         """Take what is no longer loaded from the metrics."""
         for version, loaded in old.loaded.items():
             if version not in kept:
-                self._metrics.model_info.remove(loaded.model, version, loaded.graph.device)
-
-    def _table_age_s(self, model: str) -> float:
-        served = self._served.get(model)
-        return max(time.time() - served.stable.tables.made_at, 0) if served else 0.0
+                remove(self._metrics.model_info, loaded.model, version, loaded.graph.device)
 
     def _default_name(self) -> str:
         return self._default or (self.names[0] if len(self._served) == 1 else DEFAULT_MODEL)

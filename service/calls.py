@@ -15,6 +15,7 @@ from service.behaviours import StoreReader
 from service.bundles import Bundles
 from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, UnsupportedMedia
 from service.events import EventIntake
+from service.finished import Watcher, watched
 from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
@@ -24,7 +25,9 @@ from service.scores import ScoreResponse
 from service.search_threads import SearchThreads
 from service.settings import Settings
 from service.shadow import Shadow
+from service.shared_metrics import exposition
 from service.slots import Queue, Slots
+from service.slow_log import SlowLog
 from service.table_refresh import open_refresher
 from service.user_map import UserMaps
 from service.users import UserTrees
@@ -32,6 +35,7 @@ from store.connection import connect
 
 if TYPE_CHECKING:
     from service.request_log import RequestLog
+    from service.traces import Traces
 
 JSON = ("application/json",)
 
@@ -72,6 +76,7 @@ class Service:
 
     def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
+        self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
@@ -92,6 +97,7 @@ class Service:
         self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
         self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
         self.admin_thread = ThreadPoolExecutor(1, thread_name_prefix="admin")
+        self.watchers: list[Watcher] = [SlowLog(settings.slow_ms), *([self.traces] if self.traces else [])]
         limit = settings.max_in_flight
         self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
         self.score_slots, self.event_slots, self.user_slots = (
@@ -103,11 +109,16 @@ class Service:
         """What is served."""
         return self.scorer.bundles
 
+    def exposition(self) -> bytes:
+        """What /metrics answers."""
+        self.bundles.say_ages()
+        return exposition(self.metrics.registry)
+
     async def score(self, request: Request, wire: Wire) -> Response:
         """A call of scoring, however it is written."""
         timer = StageTimer()
         timer.allow(self.settings.timeout_ms)
-        with self.score_slots.take():
+        with watched(request, timer, self.watchers), self.score_slots.take():
             body = await self._read(request, wire.media)
             given = request.headers.get("x-request-id", "")
             watch = asyncio.ensure_future(_until_gone(request, timer))
@@ -165,6 +176,7 @@ class Service:
 
     def _answered(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         request = wire.read(body, self.settings.max_candidates)
+        http.state.asked = request
         http.state.request_id = request_id = request.request_id or request_id_of(given_id)
         if request.timeout_ms is not None:
             timer.allow(request.timeout_ms)
@@ -190,13 +202,14 @@ class Service:
 
     def _count(self, request: ScoreRequest, response: ScoreResponse, timer: StageTimer, http: Request) -> None:
         metrics = self.metrics
-        http.state.model = response.model
+        http.state.answered = response
         timer.finish()
         for stage, seconds in timer.seconds.items():
             metrics.stages.labels(stage).observe(seconds)
         metrics.candidates.observe(len(request.item_ids))
         metrics.behaviours.observe(response.behaviours)
         metrics.unknown_items.inc(response.unknown_items)
+        metrics.mean_score.labels(response.model).observe(float(response.scores.mean()))
         for reason in response.degraded:
             metrics.degraded.labels(reason).inc()
 
@@ -209,10 +222,25 @@ class Service:
         if self.request_log is not None:
             self.request_log.close()
         self.search_threads.close()
+        if self.traces is not None:
+            self.traces.close()
         for thread in (self.event_thread, self.user_thread, self.admin_thread):
             thread.shutdown(wait=True)
         self.redis.close()
         self.events_redis.close()
+
+
+def _open_traces(settings: Settings) -> "Traces":
+    """Where spans go.
+
+    Raises:
+        ValueError: the library is not installed.
+    """
+    try:
+        from service.traces import Traces
+    except ImportError as error:
+        raise ValueError(f"CTR_TRACES_URL: {error}; pip install 'longtrail[traces]'") from None
+    return Traces(settings.traces_url, settings.traces_share)
 
 
 def _open_request_log(settings: Settings, bundles: Bundles, metrics: Metrics) -> "RequestLog | None":

@@ -23,6 +23,8 @@ A fault of the store is no error of /score: the answer is 200 with a reason in `
 
 from typing import ClassVar
 
+REJECTED = (429, 503, 504)  # statuses of calls that are counted as refused: a later one may be answered
+
 
 class ScorerError(Exception):
     """Base; `status` and `title` belong to the kind, the text to the call."""
@@ -34,6 +36,11 @@ class ScorerError(Exception):
     def __init__(self, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
         self.detail, self.field = detail, field
+
+    @classmethod
+    def word(cls) -> str:
+        """The title as a metric's label has it."""
+        return cls.title.replace(" ", "_")
 
 
 class InvalidJson(ScorerError):

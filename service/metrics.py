@@ -6,7 +6,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from service.errors import CallerGone, DeadlineExceeded
+from service.errors import REJECTED, CallerGone, DeadlineExceeded, ScorerError
 from store.events import Event, Written
 
 Stage = Literal["queue", "request", "behaviours", "search", "attend", "scores"]
@@ -14,6 +14,10 @@ STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend
 
 # seconds; dense around the 30 ms target
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
+
+
+DEGRADED = ("bad_record", "state_missing", "store_down", "store_error", "store_timeout", "table_stale")
+RESULTS = ("ok", "refused", "failed")
 
 
 class StageTimer:
@@ -127,7 +131,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         to = self.registry
-        self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model"], registry=to)
+        self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model", "version"], registry=to)
         self.duration = Histogram(
             "ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, registry=to
         )
@@ -146,14 +150,29 @@ class Metrics:
         self.degraded = Counter("ctr_degraded", "Answers given without something.", ["reason"], registry=to)
         self.rejected = Counter("ctr_rejected", "Calls refused.", ["reason"], registry=to)
         self.unknown_items = Counter("ctr_unknown_items", "Candidates without a row of the bundle.", registry=to)
+        self.mean_score = Histogram(
+            "ctr_mean_score", "Mean of a request's scores.", ["model"],
+            buckets=(0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1), registry=to,
+        )  # fmt: skip
+        self.loop_lag = Histogram(
+            "ctr_event_loop_lag_seconds", "By how much the event loop comes too late.", buckets=BUCKETS, registry=to
+        )
         self.events = EventMetrics(to)
         self.states = Counter("ctr_state_reads", "How users' states were read, for models that keep one.", ["how"], registry=to)
         self.tail = Histogram(
             "ctr_tail_behaviours", "Behaviours after a user's snapshot.",
             buckets=(0, 8, 16, 32, 64, 100, 1e3, 1e4, 1e5), registry=to,
         )  # fmt: skip
-        self.in_flight = Gauge("ctr_inflight_requests", "Requests of /score working or waiting.", registry=to)
-        self.model_info = Gauge("ctr_model_info", "1 for each model served.", ["model", "version", "provider"], registry=to)
+        self.in_flight = Gauge(
+            "ctr_inflight_requests", "Requests of /score working or waiting.", registry=to, multiprocess_mode="livesum"
+        )
+        self.model_info = Gauge(
+            "ctr_model_info",
+            "1 for each model served.",
+            ["model", "version", "provider"],
+            registry=to,
+            multiprocess_mode="livemax",
+        )
         self.shadow = Counter("ctr_shadow", "Answers offered to a shadow version.", ["model", "result"], registry=to)
         self.shadow_difference = Histogram(
             "ctr_shadow_score_difference", "Mean distance of a shadow's scores from the answer's.", ["model"],
@@ -165,9 +184,25 @@ class Metrics:
         )  # fmt: skip
         self.request_log = Counter("ctr_request_log", "Requests of the sample that is logged.", ["result"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
-        self.table_age = Gauge("ctr_table_age_seconds", "Since the item tables in use were published.", ["model"], registry=to)
-        self.table_version = Gauge("ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to)
+        self.table_age = Gauge(
+            "ctr_table_age_seconds",
+            "Since the item tables in use were published.",
+            ["model"],
+            registry=to,
+            multiprocess_mode="livemostrecent",
+        )
+        self.table_version = Gauge(
+            "ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to, multiprocess_mode="livemax"
+        )
         self.table_hits = Counter("ctr_table_cache_hits", "Blocks of tables that were in the cache.", registry=to)
         self.table_misses = Counter("ctr_table_cache_misses", "Blocks that were read from the store.", registry=to)
-        self.table_cache_bytes = Gauge("ctr_table_cache_bytes", "Bytes of blocks in the cache.", registry=to)
+        self.table_cache_bytes = Gauge(
+            "ctr_table_cache_bytes", "Bytes of blocks in the cache.", registry=to, multiprocess_mode="livesum"
+        )
         self.table_refreshes = Counter("ctr_table_refresh", "Published versions looked at.", ["result"], registry=to)
+        for counter, words in (
+            (self.degraded, DEGRADED), (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
+            (self.rejected, [kind.word() for kind in ScorerError.__subclasses__() if kind.status in REJECTED]),
+        ):  # fmt: skip
+            for word in words:
+                counter.labels(word)  # at 0 from the start: the first one that is counted would else be no increase

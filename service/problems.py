@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import ScorerError
+from service.errors import REJECTED, ScorerError
 
 log = logging.getLogger("longtrail")
 
@@ -44,8 +44,8 @@ def problem(request: Request, status: int, title: str, detail: str, field: str |
 
 
 async def _scorer_error(request: Request, error: ScorerError) -> Response:
-    if error.status in (429, 503, 504):
-        request.app.state.service.metrics.rejected.labels(error.title.replace(" ", "_")).inc()
+    if error.status in REJECTED:
+        request.app.state.service.metrics.rejected.labels(error.word()).inc()
     return problem(request, error.status, error.title, error.detail, error.field, **error.headers)
 
 

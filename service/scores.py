@@ -67,6 +67,7 @@ def _explanations(
     if attended.index is not None:
         retrieved = found_by_graph(retrieved, attended.index, len(behaviours))
     size = len(retrieved.place) // len(retrieved.index)  # S
+    ids, names = registry.ids, registry.category_names
     explanations: list[list[dict[str, Any]]] = [[] for _ in call.candidates.row]
     for place, candidate in enumerate(retrieved.place.tolist()):
         if candidate < 0:
@@ -74,17 +75,15 @@ def _explanations(
         group = place // size
         real = np.flatnonzero(retrieved.mask[group])
         heaviest = real[np.argsort(-weight[place, real], kind="stable")[: call.explain]]
-        for k in heaviest.tolist():
-            at = int(retrieved.index[group, k])
-            row, category = int(behaviours.row[at]), int(behaviours.category[at]) - FIRST_KNOWN
-            known = row - FIRST_KNOWN < len(registry.ids)
-            names = registry.category_names
-            explanations[candidate].append(
-                {
-                    "item_id": registry.ids[row - FIRST_KNOWN] if known else fetched.item_ids.get(row),
-                    "ts": int(behaviours.ts[at]),
-                    "category": names[category] if 0 <= category < len(names) else None,
-                    "weight": float(weight[place, k]),
-                }
-            )
+        at = retrieved.index[group, heaviest]
+        columns = (behaviours.row[at], behaviours.category[at], behaviours.ts[at], weight[place, heaviest])
+        explanations[candidate] = [
+            {
+                "item_id": ids[row - FIRST_KNOWN] if 0 <= row - FIRST_KNOWN < len(ids) else fetched.item_ids.get(row),
+                "ts": ts,
+                "category": names[category - FIRST_KNOWN] if 0 <= category - FIRST_KNOWN < len(names) else None,
+                "weight": of_one,
+            }
+            for row, category, ts, of_one in zip(*(column.tolist() for column in columns), strict=True)
+        ]
     return explanations

@@ -14,6 +14,7 @@ from service.app import create_app
 from service.bundle_folder import newest_in
 from service.listener import Lingering, let_nobody_in
 from service.settings import Settings, read_settings
+from service.shared_metrics import shared
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
@@ -22,17 +23,17 @@ LAST_S = 5  # what is in flight may take beyond its own limit, until it is given
 
 def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
-    several = settings.workers > 1
+    several, end_s = settings.workers > 1, int(settings.timeout_ms / 1000) + LAST_S
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     if several and not settings.bundles_poll_s:
         os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     config = uvicorn.Config(
         "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
         http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.timeout_ms / 1000) + LAST_S, server_header=False,
+        timeout_graceful_shutdown=end_s, server_header=False,
     )  # fmt: skip
     listener = config.bind_socket()
-    with suppress(KeyboardInterrupt):
+    with shared(several), suppress(KeyboardInterrupt):
         if several:
             Parent(config, [listener], settings.drain_ms / 1000).run()
         else:

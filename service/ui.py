@@ -1,19 +1,49 @@
-"""GET /ui: one page that shows why an item is first. It loads nothing from other hosts, and calls what everybody can call."""
+"""GET /ui: one page that shows why an item is first. It loads nothing from other hosts, and asks for what stands below it."""
 
 from pathlib import Path
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 
 from service.access import check_key
-from service.calls import Service
-from service.errors import InvalidRequest
+from service.bundles import Bundles
+from service.calls import JSON, Service
+from service.errors import InvalidRequest, ScorerError
+from service.request import ScoreRequest, parse
+from service.scores import ScoreResponse
 from service.user_map import BINS
+from store.types import FIRST_KNOWN
 
 FOLDER = Path(__file__).parent / "page"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'"
+MAX_SHOWN = 200  # candidates
+EVERYTHING = 1 << 20  # behaviours of each candidate that are named: all that the search picked
 
 router = APIRouter()
+
+
+class PageWire:
+    """As /score, but every behaviour that a candidate attended to is named, and the candidate's category."""
+
+    media = JSON
+
+    def __init__(self, bundles: Bundles) -> None:
+        self._bundles, self._item_ids = bundles, [""]
+
+    def read(self, body: bytes, max_candidates: int) -> ScoreRequest:
+        """A body of /score; what it says of `explain` does not count."""
+        request = parse(body, min(max_candidates, MAX_SHOWN))
+        self._item_ids = request.item_ids
+        return request.model_copy(update={"explain": EVERYTHING})
+
+    def write(self, response: ScoreResponse, request_id: str) -> tuple[bytes, dict[str, str]]:
+        """The answer of /score, and `categories`."""
+        registry = self._bundles.get(f"{response.model}:{response.version}").bundle.registry
+        names, rows = registry.category_names, registry.candidates(self._item_ids).category.tolist()
+        content = orjson.loads(response.to_json(request_id, explained=True))
+        content["categories"] = [names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows]
+        return orjson.dumps(content), {"content-type": "application/json"}
 
 
 def add_page(app: FastAPI) -> None:
@@ -30,10 +60,42 @@ async def page() -> Response:
     )  # fmt: skip
 
 
-@router.get("/ui/users/{user_id:path}", summary="A user's behaviours, counted by category and time")
-async def user_map(user_id: str, request: Request) -> Response:
+def _service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     check_key(request, service.settings)
+    return service
+
+
+@router.get("/ui/start", include_in_schema=False)
+async def start(request: Request) -> Response:
+    service = _service_of(request)
+    return await service.of_store(_beginning, service)
+
+
+def _beginning(service: Service) -> bytes:
+    """Models are known without the store; users are none while it is away."""
+    names, loaded = service.bundles.names, service.bundles.loaded
+    several = [f"{one.model}:{one.version}" for one in loaded if [other.model for other in loaded].count(one.model) > 1]
+    try:
+        default = service.bundles.get(None).model
+    except ScorerError:  # none is named by a setting, and the usual one is not served
+        default = next(iter(names), "")
+    try:
+        users = service.user_maps.some()
+    except ScorerError:
+        users = []
+    return orjson.dumps({"data": service.bundles.data, "models": [*names, *several], "default": default, "users": users})
+
+
+@router.post("/ui/score", include_in_schema=False)
+async def score(request: Request) -> Response:
+    service = _service_of(request)
+    return await service.score(request, PageWire(service.bundles))
+
+
+@router.get("/ui/users/{user_id:path}", include_in_schema=False)
+async def user_map(user_id: str, request: Request) -> Response:
+    service = _service_of(request)
     bins = request.query_params.get("bins", str(BINS))
     if not bins.isascii() or not bins.isdigit() or len(bins) > 9:
         raise InvalidRequest(f"bins: {bins[:20]!r}, a number is needed", "bins")

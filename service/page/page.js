@@ -1,10 +1,10 @@
-// The form and its calls. What is shown is in views.js.
+// The form and its calls. What is shown is in map.js and answers.js.
 
-import { showAnswer, showMap } from "./views.js";
+import { showAnswers } from "./answers.js";
+import { showMap } from "./map.js";
+import { byId, make } from "./elements.js";
 
-const EXPLAIN = 20;
-const byId = (id) => document.getElementById(id);
-const [form, message, answers] = ["ask", "message", "answers"].map(byId);
+const [form, message] = ["ask", "message"].map(byId);
 let asked = 0; // calls so far: an answer that comes after a newer one is dropped
 
 function say(text, wrong = false) {
@@ -18,21 +18,34 @@ async function call(path, body) {
   const response = await fetch(path, { headers, method: body ? "POST" : "GET", body: body && JSON.stringify(body) });
   const content = await response.json();
   if (response.status === 401) byId("key-label").hidden = false;
-  if (!response.ok) throw new Error(content.detail ?? content.error ?? response.statusText);
+  if (!response.ok) throw new Error(content.detail ?? response.statusText);
   return { content, timing: response.headers.get("server-timing") ?? "" };
 }
 
-async function listModels() {
-  const { content } = await call("v2/health/ready");
+async function begin() {
+  const { content } = await call("ui/start");
   const given = new URLSearchParams(location.search);
-  for (const [id, none] of [["model-a", null], ["model-b", "no other"]]) {
-    const choice = byId(id);
-    choice.replaceChildren();
-    if (none !== null) choice.add(new Option(none, ""));
-    for (const model of content.models) choice.add(new Option(model, model));
-    choice.value = given.get(id.slice(-1)) ?? choice.options[0]?.value ?? "";
+  byId("serving").textContent = content.data ? `serving ${content.data}` : "";
+  const defaults = { a: content.default, b: "" };
+  for (const [letter, none] of [["a", null], ["b", "no other"]]) {
+    const choice = byId(`model-${letter}`);
+    choice.replaceChildren(...(none === null ? [] : [new Option(none, "")]), ...content.models.map((name) => new Option(name, name)));
+    choice.value = given.get(letter) ?? defaults[letter];
   }
   for (const name of ["user", "items", "at"]) byId(name).value = given.get(name) ?? "";
+  showUsers(content.users);
+  say("");
+  if (!content.models.length) say("No model is loaded.", true);
+  else if (byId("user").value) form.requestSubmit();
+}
+
+function showUsers(users) {
+  const links = users.map(({ user_id, total }) => make("button", {
+    type: "button", class: "plain", title: `${total.toLocaleString("en")} behaviours`,
+    onclick: () => { byId("user").value = user_id; byId("items").value = ""; form.requestSubmit(); },
+  }, user_id));
+  byId("users").hidden = !users.length;
+  byId("users").replaceChildren("From long lives to short ones:", ...links);
 }
 
 async function mapOf(user) {
@@ -50,32 +63,29 @@ async function score() {
   const map = await mapOf(user);
   const typed = byId("items").value.split(/[\s,]+/).filter(Boolean);
   const items = typed.length ? typed : map.suggested ?? [];
-  if (!items.length) throw new Error(`no candidates, and none can be suggested${map.failed ? `: ${map.failed}` : ""}`);
   const at = byId("at").value.trim();
-  const models = [byId("model-a").value, byId("model-b").value].filter(Boolean);
-  const found = await Promise.all(models.map(async (model) => {
-    const body = { user_id: user, item_ids: items, model, explain: EXPLAIN };
-    if (at) body.at = Number(at);
+  const models = [["a", byId("model-a").value], ["b", byId("model-b").value]].filter(([, model]) => model);
+  const found = items.length ? await Promise.all(models.map(async ([letter, model]) => {
+    const body = { user_id: user, item_ids: items, model, ...(at && { at: Number(at) }) };
     try {
-      return { model, items, ...(await call("score", body)) };
+      return { letter, model, items, ...(await call("ui/score", body)) };
     } catch (error) {
-      return { model, items, failed: error.message };
+      return { letter, model, items, failed: error.message };
     }
-  }));
+  })) : [];
   if (mine !== asked) return;
-  const choose = (picked) => showMap(byId("tree"), map, picked);
-  choose(found.flatMap((one) => (one.content?.explanations ?? []).flat()));
-  answers.replaceChildren(...found.map((one) => showAnswer(one, choose)));
-  say(`${items.length} candidates${typed.length ? "" : ", suggested"}; ${found.length === 1 ? "one model" : "two models"}`);
+  showMap(map, found, null);
+  showAnswers(found, (candidate) => showMap(map, found, candidate));
+  const why = map.total ? "the user's newest items and others like them" : "any items, since nothing is known of the user";
+  if (items.length) say(`${items.length} candidates${typed.length ? "" : `, suggested: ${why}`}`);
+  else say(map.failed ? "Without the store no candidates can be suggested: name some." : "There is nothing to suggest: name candidates.", true);
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const shown = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
-  history.replaceState(null, "", `?${shown}`);
-  score().catch((error) => say(error.message, true));
+  history.replaceState(null, "", `?${new URLSearchParams([...new FormData(form)].filter(([, value]) => value))}`);
+  if (byId("model-a").options.length) score().catch((error) => say(error.message, true));
+  else begin().catch((error) => say(error.message, true)); // the key was wrong before
 });
 
-listModels()
-  .then(() => byId("user").value && form.requestSubmit())
-  .catch((error) => say(`the scorer does not answer: ${error.message}`, true));
+begin().catch((error) => say(error.message, true));

@@ -545,7 +545,7 @@ def test_metrics_are_in_the_format_of_prometheus(scorer, body):
     scorer.post("/score", json=body)
     response = scorer.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert 'ctr_requests_total{code="200",model="twin",route="/score"}' in response.text
+    assert 'ctr_requests_total{code="200",model="twin",route="/score",version="' in response.text
 
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/nothing"])

@@ -9,6 +9,7 @@ from service.errors import DeadlineExceeded
 from service.metrics import STAGES, ConsumerMetrics, Metrics, StageTimer
 from tests.service.readme import table
 from tests.service.serving import served, until
+from tests.service.tiny import VERSION
 
 TIMING = re.compile(r"(\w+);dur=(\d+\.\d+)")
 
@@ -218,8 +219,8 @@ def test_one_good_and_one_bad_call_are_counted_exactly(fresh):
     found = samples(fresh)
     calls = {name: value for name, value in found.items() if name.startswith("ctr_requests_total") and "/score" in name}
     assert calls == {
-        'ctr_requests_total{code="200",model="din",route="/score"}': 1,
-        'ctr_requests_total{code="422",model="",route="/score"}': 1,
+        'ctr_requests_total{code="200",model="din",route="/score",version="20260131T120000Z"}': 1,
+        'ctr_requests_total{code="422",model="",route="/score",version=""}': 1,
     }
     assert found['ctr_request_duration_seconds_count{route="/score"}'] == 2
     assert found["ctr_candidates_per_request_count"] == 1
@@ -250,11 +251,19 @@ def test_the_models_served_are_listed(fresh):
     assert found['ctr_model_load_total{result="ok"}'] == 3
 
 
+def test_what_may_be_counted_is_there_from_the_start(fresh):
+    """A series that begins with its first refusal has no increase that an alert could see."""
+    found = samples(fresh)
+    for reason in ("store_down", "table_stale"):
+        assert found[f'ctr_degraded_total{{reason="{reason}"}}'] == 0
+    assert found['ctr_rejected_total{reason="no_free_slot"}'] == found['ctr_model_load_total{result="refused"}'] == 0
+
+
 def test_two_scorers_of_one_process_count_apart(shared_tiny):
     with served(shared_tiny.bundles) as (one, _), served(shared_tiny.bundles) as (other, _):
         scored(one)
-        assert sample(one, "ctr_requests_total", code="200", model="din", route="/score") == 1
-        assert sample(other, "ctr_requests_total", code="200", model="din", route="/score") == 0
+        assert sample(one, "ctr_requests_total", code="200", model="din", route="/score", version=VERSION) == 1
+        assert sample(other, "ctr_requests_total", code="200", model="din", route="/score", version=VERSION) == 0
 
 
 def test_a_caller_that_hangs_up_is_no_error_of_ours(fresh):

@@ -1,0 +1,223 @@
+"""The page in a real browser.
+
+The pictures of the README are made here: LONGTRAIL_SCREENSHOTS=1 keeps them in service/page/screenshots.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from service.ui import FOLDER
+from store.behaviour_tree import BehaviourTree
+from store.connection import connect
+from store.types import Behaviours
+from tests.service import browser as chromium
+from tests.service.serving import NOBODY, served
+from tests.world import DATA
+
+pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=f"not installed: {chromium.missing()} (Debian's packages do)")
+
+SCREENSHOTS = FOLDER / "screenshots"
+HEAVY, MODELS = "707", ("eta", "twin")
+BESIDE = f"ui?user={HEAVY}&a={MODELS[0]}&b={MODELS[1]}"
+
+
+@pytest.fixture(scope="module")
+def two_models(world, tmp_path_factory):
+    """Bundles of two models that explain: fewer to load than all."""
+    folder = tmp_path_factory.mktemp("two")
+    for model in MODELS:
+        shutil.copytree(world.bundles / model, folder / model)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(two_models, store_url):
+    with served(two_models, store_url) as (client, _):
+        yield str(client.base_url).rstrip("/") + "/"
+
+
+@pytest.fixture(scope="module")
+def without_store(two_models):
+    with served(two_models, NOBODY) as (client, _):
+        yield str(client.base_url).rstrip("/") + "/"
+
+
+@pytest.fixture(scope="module")
+def started():
+    with chromium.browser() as one:
+        yield one
+
+
+@pytest.fixture
+def page(started):
+    """The browser; a test that leaves complaints in its console, and has not looked at them, fails."""
+    started.complaints()
+    yield started
+    assert started.complaints() == []
+
+
+@pytest.fixture
+def keep(page, tmp_path):
+    """Take a picture under a name; where asked for, among the README's."""
+    kept = os.environ.get("LONGTRAIL_SCREENSHOTS")
+    return lambda name: page.shoot(Path(SCREENSHOTS if kept else tmp_path) / f"{name}.png")
+
+
+def test_a_heavy_user_by_two_models_side_by_side(page, url, keep):
+    page.open(f"{url}{BESIDE}")
+    assert page.answered().startswith("40 candidates")
+    assert "2,540 behaviours" in page.text("#tree-summary")
+    assert page.texts(".reason h2")[0].startswith("eta ")
+    assert page.texts(".reason h2")[1].startswith("twin ")
+    assert page.count("#ranking tbody tr") == 40
+    assert page.count("#map .dot.a") > 5
+    assert page.count("#map .dot.b") > 5
+    assert page.count(".stages tbody tr") == 2
+    scores = [float(text.split()[0]) for text in page.texts("#ranking td.a")]
+    assert scores == sorted(scores, reverse=True)
+    keep("heavy_user")
+
+
+def test_what_a_candidate_attends_to_is_shown_when_it_is_chosen(page, url):
+    page.open(f"{url}{BESIDE}")
+    page.answered()
+    before = page.text(".reason.a .verdict"), page.text("#map tbody")
+    page.run("document.querySelectorAll('#ranking input')[9].click()")
+    assert "is number 10 of 40" in page.text(".reason.a .verdict")
+    assert (page.text(".reason.a .verdict"), page.text("#map tbody")) != before
+    shares = [float(text.rstrip(" %")) for text in page.texts(".reason.a ol:last-of-type b")]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_user_without_behaviours_is_said_to_have_none(page, url, keep):
+    page.open(f"{url}ui?user=nobody&a=eta&b=twin")
+    page.answered()
+    assert "This user has none" in page.text("#tree-summary")
+    assert "It attends to no behaviours" in page.text(".reason.a")
+    assert page.count("#ranking tbody tr") == 40
+    assert page.count("#map td") == 0
+    keep("no_behaviours")
+
+
+def test_a_store_that_is_down_is_said_and_scores_come(page, without_store, keep):
+    page.open(f"{without_store}{BESIDE}&items=1082185+995242+1029743")
+    page.answered()
+    assert "They cannot be shown: store" in page.text("#tree-summary")
+    assert page.texts(".reason .warning") == ["degraded: store_down"] * 2
+    assert page.count("#ranking tbody tr") == 3
+    keep("store_down")
+    (complaint,) = page.complaints()  # the browser's own, of the one call that failed
+    assert "503" in complaint
+    assert "/ui/users/" in complaint
+
+
+def test_without_a_store_it_asks_for_candidates(page, without_store):
+    page.open(f"{without_store}{BESIDE}")
+    assert "name some" in page.answered()
+    assert page.run("document.getElementById('answers').hidden")
+    page.complaints()
+
+
+def test_what_is_wrong_is_said_where_it_belongs(page, url):
+    page.open(f"{url}{BESIDE}&at=99999999999")
+    page.answered()
+    assert page.texts(".reason .warning")[0].startswith("at: ")
+    assert len(page.complaints()) == 2  # the browser's own, of two answers of 422
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_stands_out_of_the_window(page, url, width, dark):
+    page.open(f"{url}{BESIDE}", width=width, dark=dark)
+    page.answered()
+    assert page.run("document.documentElement.scrollWidth") == width
+    seen = "[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll-x'))"
+    out = f"{seen}.filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"
+    assert page.run(out) == []
+
+
+def test_it_loads_nothing_from_other_hosts(page, url):
+    page.open(f"{url}{BESIDE}")
+    page.answered()
+    assert page.hosts() == {urlsplit(url).netloc}
+    assert page.run("performance.getEntriesByType('resource').length") >= 7
+
+
+def test_it_works_by_keyboard_alone(page, url):
+    page.open(f"{url}ui")
+    page.wait(lambda page: page.count("#model-a option") == 2)
+    for name in ("user", "model-a", "model-b", "at", "items"):
+        page.press(Keys.TAB)
+        assert page.focus() == name
+        if name == "user":
+            page.press(HEAVY)
+    page.press(Keys.ENTER)
+    page.answered()
+    while page.focus() != "candidate":
+        page.press(Keys.TAB)
+    assert "is number 1 of" in page.text(".reason .verdict")
+    page.press(Keys.ARROW_DOWN)
+    page.wait(lambda page: "is number 2 of" in page.text(".reason .verdict"))
+    outline = "getComputedStyle(document.activeElement.closest('tr')).outlineStyle"
+    assert page.run(outline) == "solid"  # one sees where one is
+
+
+def test_everything_that_can_be_filled_in_has_a_name(page, url):
+    page.open(f"{url}{BESIDE}")
+    page.answered()
+    assert (
+        page.run(
+            "[...document.querySelectorAll('input, select, button')].filter((one) => !one.labels?.length && !one.textContent)"
+        )
+        == []
+    )
+
+
+def test_a_link_keeps_what_was_asked(page, url):
+    page.open(f"{url}ui")
+    page.wait(lambda page: page.count("#users button") > 2)
+    page.driver.find_elements("css selector", "#users button")[0].click()
+    page.answered()
+    link, shown = page.driver.current_url, page.text("#tree-summary")
+    page.open(link)
+    page.answered()
+    assert page.text("#tree-summary") == shown
+
+
+def test_a_key_is_asked_for_and_then_used(page, two_models, store_url):
+    with served(two_models, store_url, api_key="scoring") as (client, _):
+        page.open(f"{client.base_url}/{BESIDE}")
+        page.wait(lambda page: not page.run("document.getElementById('key-label').hidden"))
+        assert "bearer key" in page.text("#message")
+        assert "401" in page.complaints()[0]
+        page.driver.find_element("id", "user").send_keys(HEAVY)
+        page.driver.find_element("id", "key").send_keys("scoring", Keys.ENTER)
+        page.wait(lambda page: page.count("#ranking tbody tr"))
+        assert "scoring" not in page.driver.current_url
+
+
+def test_100_000_behaviours_are_a_page_like_any_other(page, url, world, store_url):
+    random, count, registry = np.random.default_rng(7), 100_000, world.dataset.registry
+    row = random.integers(2, registry.item_rows, count).astype(np.int32)
+    ts = random.integers(1_400_000_000, 1_500_000_000, count)
+    cross = np.ones((count, len(world.dataset.schema.cross_features)), np.uint8)
+    redis = connect(store_url)
+    BehaviourTree(redis, DATA, cross.shape[1]).write("long", Behaviours.in_order(row, registry.category[row], ts, cross))
+    try:
+        page.open(f"{url}ui?user=long&a=eta&b=twin")
+        page.answered()
+    finally:
+        BehaviourTree(redis, DATA, cross.shape[1]).delete("long")
+        redis.close()
+    assert "behaviours" in page.text("#tree-summary")
+    assert page.run("document.querySelectorAll('*').length") < 4_000
+    sizes = page.run("performance.getEntriesByType('resource').map((one) => one.decodedBodySize)")
+    assert sum(sizes) < 2_000_000
+    choose = "document.querySelectorAll('#ranking input')[5].click()"
+    assert page.run(f"(() => {{ const begin = performance.now(); {choose}; return performance.now() - begin; }})()") < 1_000
