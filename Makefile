@@ -28,11 +28,12 @@ serve: .venv/installed ## the scorer on the embedded store and the bundles that 
 test: .venv/installed ## the test suite
 	$(BIN)/python -m pytest
 
-check: .venv/installed ## lint, format, types, layering
+check: .venv/installed ## lint, format, types, layering, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layout.py
+	$(BIN)/python locks/audit.py
 
 PART ?= table
 

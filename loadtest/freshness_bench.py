@@ -9,6 +9,7 @@ is from the intended sending to the 202, the caller's own time included.
 import http.client
 import multiprocessing
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -62,7 +63,7 @@ def measure(rate: int = 1_000, seconds: int = 20, bundle: Path | None = None) ->
         if bundle is not None:
             bundles = Path(folder) / "bundles" / bundle.parent.name
             bundles.mkdir(parents=True)
-            (bundles / bundle.name).symlink_to(bundle.resolve(), target_is_directory=True)
+            shutil.copytree(bundle, bundles / bundle.name)
             served = {"CTR_REDIS_URL": url, "CTR_BUNDLES": str(bundles.parent)}
             with service_process("", "/v2/health/ready", LOG, **served) as (scorer, port):
                 answered = spawn.Queue()

@@ -4,6 +4,7 @@ Mapped, every block in the cache, and no block in it take turns, request by requ
 and candidates by a Zipf law over all rows of the bundle, seeded.
 """
 
+import shutil
 import tempfile
 import time
 from contextlib import ExitStack
@@ -44,8 +45,7 @@ def bench_tables(folder: Path) -> Table:
         url = redis_folder.enter_context(
             embedded_store(Path(redis_folder.enter_context(tempfile.TemporaryDirectory(prefix="lt-"))))
         )
-        (Path(alone) / manifest.model).mkdir()
-        (Path(alone) / manifest.model / manifest.version).symlink_to(folder.resolve())
+        shutil.copytree(folder, Path(alone) / manifest.model / manifest.version)
         redis = connect(url)
         store_schema(redis, manifest.schema_)
         StoredRegistry(redis, manifest.data).load(bundle.registry)

@@ -26,6 +26,12 @@ def newest_in(folder: Path) -> dict[str, str]:
     return {model: there[-1] for model in models_in(folder) if (there := versions_in(folder, model))}
 
 
+def led_out(folder: Path) -> list[str]:
+    """What has the place of a model or a version, and is a link that leads out."""
+    links = [path for path in (*folder.glob("*"), *folder.glob("*/*")) if path.is_symlink() and path.is_dir()]
+    return sorted(str(path.relative_to(folder)) for path in links if not _is_inside(path, folder))
+
+
 def mark_of(path: Path) -> tuple[int, int] | None:
     """What tells one content of a file from another; None: there is no such file."""
     try:

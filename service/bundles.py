@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service.bundle_folder import bundles_in, mark_of, models_in, versions_in
+from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Labels, LabelsInvalid, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
@@ -60,6 +60,8 @@ class Bundles:
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
+        for name in led_out(folder):
+            log.warning("bundles: %s is left out, it leads out of %s", name, folder)
         for model, version in bundles_in(folder):
             if model not in self._served and (at_start is None or version <= at_start.get(model, "")):
                 self._take_up(model, version)

@@ -13,7 +13,7 @@ from redis import Redis
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import BodyTooLarge, DeadlineExceeded, UnsupportedMedia
+from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, UnsupportedMedia
 from service.events import EventIntake
 from service.finished import Watcher, watched
 from service.loading import Loading
@@ -169,6 +169,8 @@ class Service:
         began = time.perf_counter()
         try:
             return self._answered(wire, body, given_id, timer, http)
+        except MemoryError as error:
+            raise Overloaded(f"memory: not enough for this request ({str(error) or 'none left'})") from error
         finally:
             self.queue.took(time.perf_counter() - began)
 

@@ -6,6 +6,7 @@ refused with its reason, once, and the old version stays; a store that does not 
 
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,19 @@ class TablesRefused(ValueError):
     """A published version that does not fit the bundle that is served."""
 
 
+@dataclass
+class Followed:
+    """One version that is loaded, and what was published for it so far."""
+
+    bundled: Bundle  # with its own tables
+    of_requests: BlockReader
+    patient: BlockReader
+    seen: bytes | None = None  # the pointer that was taken or refused last
+    taken: Published | None = None
+
+
 class TableRefresher:
-    """Asks the pointers of all models served, now and then, in a thread of its own."""
+    """Asks the pointers of all versions that are loaded, now and then, in a thread of its own."""
 
     def __init__(
         self, bundles: Bundles, request_redis: Redis, own_redis: Redis, cache_bytes: int, limit_s: float, metrics: Metrics
@@ -55,11 +67,7 @@ class TableRefresher:
         self._bundles, self._redis, self._metrics = bundles, own_redis, metrics
         self._request_redis, self._limit_s = request_redis, limit_s
         self._cache, self._breaker = BlockCache(cache_bytes), Breaker()
-        self._bundled: dict[str, Bundle] = {}  # the stable bundle with its own tables, by model
-        self._of_requests: dict[str, BlockReader] = {}
-        self._patient: dict[str, BlockReader] = {}
-        self._seen: dict[str, bytes] = {}  # pointer that was taken or refused last, by model
-        self._taken: dict[str, Published] = {}
+        self._followed: dict[tuple[str, str], Followed] = {}  # by model and version
         self._store_failed = False
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -78,14 +86,17 @@ class TableRefresher:
         self._redis.close()
 
     def poll(self) -> None:
-        """Look at every model's pointer once, and go over to what is new."""
-        for model in self._bundles.names:
+        """Look at the pointer of every version that is loaded once, and go over to what is new."""
+        everything = self._bundles.loaded
+        self._followed = {name: one for name, one in self._followed.items() if name in {(o.model, o.version) for o in everything}}
+        for loaded in everything:
             try:
-                self._refresh(model)
+                self._refresh(loaded)
                 self._store_failed = False
             except RedisError as error:
                 self._metrics.table_refreshes.labels("failed").inc()
-                log.log(logging.DEBUG if self._store_failed else logging.ERROR, "%s: tables not refreshed: %s", model, error)
+                level = logging.DEBUG if self._store_failed else logging.ERROR
+                log.log(level, "%s: tables not refreshed: %s", loaded.model, error)
                 self._store_failed = True
                 if reason(error) != "store_error":
                     return  # it does not answer: not even for the other models
@@ -100,22 +111,24 @@ class TableRefresher:
         except Exception:  # the edge: the scorer serves what it has, and looks again
             log.exception("refreshing item tables failed")
 
-    def _take_up(self, model: str, bundle: Bundle) -> None:
-        """Begin with a bundle that was loaded: nothing of the one before it is known any more."""
-        data, own, cache, metrics = bundle.manifest.data, self._redis, self._cache, self._metrics
-        self._bundled[model] = bundle
-        self._of_requests[model] = BlockReader(self._request_redis, data, model, self._limit_s, cache, self._breaker, metrics)
-        self._patient[model] = BlockReader(own, data, model, PATIENCE_S, cache, Breaker(), metrics)
-        self._seen.pop(model, None)
-        self._taken.pop(model, None)
+    def _followed_for(self, loaded: LoadedBundle) -> Followed:
+        """What is known of a version; nothing yet, where it was loaded since the last look."""
+        name = (loaded.model, loaded.version)
+        known = self._followed.get(name)
+        if known is None or (isinstance(loaded.tables, MappedTables) and loaded.bundle is not known.bundled):
+            data, cache, metrics = loaded.bundle.manifest.data, self._cache, self._metrics
+            known = self._followed[name] = Followed(
+                loaded.bundle,
+                BlockReader(self._request_redis, data, loaded.model, self._limit_s, cache, self._breaker, metrics),
+                BlockReader(self._redis, data, loaded.model, PATIENCE_S, cache, Breaker(), metrics),
+            )
+        return known
 
-    def _refresh(self, model: str) -> None:
-        loaded = self._bundles.get(model)
-        if isinstance(loaded.tables, MappedTables) and loaded.bundle is not self._bundled.get(model):  # another version since
-            self._take_up(model, loaded.bundle)
-        bundle = self._bundled[model]
-        content = self._redis.hget(keys.tables(bundle.manifest.data), field_of(bundle.manifest))
-        if not isinstance(content, bytes) or content == self._seen.get(model):
+    def _refresh(self, loaded: LoadedBundle) -> None:
+        model, followed = loaded.model, self._followed_for(loaded)
+        manifest = followed.bundled.manifest
+        content = self._redis.hget(keys.tables(manifest.data), field_of(manifest))
+        if not isinstance(content, bytes) or content == followed.seen:
             return
         try:
             published = Published.read(content)
@@ -123,29 +136,31 @@ class TableRefresher:
             if before is not None and before.version == published.version:
                 ready = LoadedBundle(loaded.bundle, loaded.graph, before.made_again(published.published_at))
             else:
-                ready = self._ready(model, published, loaded, before)
+                ready = self._ready(followed, published, loaded, before)
         except (BadPointer, BadBlock, BadArrays, BundleInvalid, TablesRefused) as error:
             log.error("%s: published tables refused: %s", model, error)
             self._metrics.table_refreshes.labels("refused").inc()
-            self._seen[model] = content
+            followed.seen = content
             return
         self._bundles.replace(ready)
-        self._seen[model], self._taken[model] = content, published
+        followed.seen, followed.taken = content, published
         self._metrics.table_refreshes.labels("ok").inc()
         log.info("%s: tables %s, published %s", model, ready.tables.version, published.published_at)
 
-    def _ready(self, model: str, published: Published, loaded: LoadedBundle, before: StoredTables | None) -> LoadedBundle:
+    def _ready(
+        self, followed: Followed, published: Published, loaded: LoadedBundle, before: StoredTables | None
+    ) -> LoadedBundle:  # fmt: skip
         """A new version beside the old one: checked, its blocks in the cache as far as the old one's were."""
-        bundle, data = self._bundled[model], loaded.bundle.manifest.data
+        bundle, data, model = followed.bundled, loaded.bundle.manifest.data, loaded.model
         check_forms(bundle, published)
-        registry = self._registry(model, published, loaded.bundle)
+        registry = self._registry(followed, published, loaded.bundle)
         old = {} if before is None else before.tables
         tables = {
             name: CachedTable(table.form, read_digests(self._redis, data, model, table), old.get(name))
             for name, table in published.tables.items()
         }
         constants = {name: table for name, table in bundle.tables.items() if name not in tables}
-        patient, of_requests = self._patient[model], self._of_requests[model]
+        patient, of_requests = followed.patient, followed.of_requests
         patient.prefetch(self._hot(tables, old))
         first = {name: patient.first_rows(table, FIRST_KNOWN) for name, table in tables.items()}
 
@@ -153,17 +168,17 @@ class TableRefresher:
             made = StoredTables(published.version, published.published_at, tables, first, constants, self._cache, reader)
             return LoadedBundle(bundle.with_items(registry), loaded.graph, made)
 
-        self._check_golden(model, published, version(patient))
+        self._check_golden(published, version(patient))
         return version(of_requests)
 
-    def _registry(self, model: str, published: Published, bundle: Bundle) -> Registry:
+    def _registry(self, followed: Followed, published: Published, bundle: Bundle) -> Registry:
         """The snapshot of a version; it must be of the same line, where no row has two meanings."""
-        current = self._taken.get(model)
+        current = followed.taken
         if current is not None and current.registry == published.registry:
             return bundle.registry
-        content = read_file(self._redis, bundle.manifest.data, model, REGISTRY, published.registry)
+        content = read_file(self._redis, bundle.manifest.data, bundle.manifest.model, REGISTRY, published.registry)
         registry = Registry.load(Path(REGISTRY), content)
-        for other in (bundle.registry, self._bundled[model].registry):
+        for other in (bundle.registry, followed.bundled.registry):
             check_line(registry, other)
         if registry.item_rows != published.item_rows:
             raise TablesRefused(f"the registry has {registry.item_rows} rows, the tables {published.item_rows}")
@@ -185,10 +200,10 @@ class TableRefresher:
         order = np.argsort(-np.concatenate(read_at), kind="stable")[: self._cache.slots // 2]
         return [lacking[at] for at in order.tolist()]
 
-    def _check_golden(self, model: str, published: Published, ready: LoadedBundle) -> None:
+    def _check_golden(self, published: Published, ready: LoadedBundle) -> None:
         """The version's own golden request, by this scorer's graph over the version's tables."""
         manifest = ready.bundle.manifest
-        content = read_file(self._redis, manifest.data, model, GOLDEN, published.golden)
+        content = read_file(self._redis, manifest.data, ready.model, GOLDEN, published.golden)
         golden = read_golden(Path(GOLDEN), manifest, content)
         difference, lacking = golden_difference(ready, golden)
         if lacking and lacking != ("bad_record",):

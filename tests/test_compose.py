@@ -1,4 +1,4 @@
-"""docker-compose.yml: what its services must say alike."""
+"""docker-compose.yml and Dockerfile: what services must say alike, and what none of them may."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from service.settings import Settings
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 STACK = yaml.safe_load(TEXT)
+DOCKERFILE = (Path(__file__).parent.parent / "Dockerfile").read_text()
 OF_WRITERS = ("tree_cap_per_category", "tree_cap_per_user", "user_ttl_s")
 
 
@@ -54,3 +55,20 @@ def test_what_prometheus_scrapes_are_services_of_the_stack():
     targets = [target for job in config["scrape_configs"] for one in job["static_configs"] for target in one["targets"]]
     assert {target.split(":")[0] for target in targets} <= set(STACK["services"])
     assert all((ROOT / "service/deploy/prometheus" / name).exists() for name in config["rule_files"])
+
+
+@pytest.mark.parametrize("service", [name for name, one in STACK["services"].items() if one.get("image") == "longtrail-serve"])
+def test_what_is_ours_runs_on_a_read_only_root_without_capabilities(service):
+    one = STACK["services"][service]
+    assert one["read_only"] is True
+    assert one["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in one["security_opt"]
+    assert "user" not in one  # the image's own
+    assert not one.get("privileged")
+
+
+@pytest.mark.parametrize("stage", re.findall(r"^FROM \S+ AS (?!base)(\S+)", DOCKERFILE, re.MULTILINE))
+def test_images_run_as_somebody_who_is_not_root(stage):
+    text = DOCKERFILE.partition(f" AS {stage}\n")[2].partition("\nFROM ")[0]
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE)[-1] == "longtrail"
+    assert "useradd --uid 10001" in DOCKERFILE

@@ -15,6 +15,7 @@ from loadtest.open_loop import Job, Outcome, offer_apart
 from loadtest.proofs.system import ADMIN_KEY, MODEL, Row, System
 from store.bundle import versions
 
+IN_TURN = 3  # versions: one answers, the one before stays loaded, the third has to be loaded
 PER_S, BETWEEN_S, BEFORE_S = 20.0, 0.5, 4.0
 SPARE = 1.5  # the load lasts so much longer than the swaps are thought to: they must not outlast it
 GROWTH_MB = 100.0  # Triton's limit for its own test of this
@@ -24,8 +25,8 @@ console = Console(stderr=True)
 
 def prove_swaps(system: System, swaps: int) -> list[Row]:
     """`swaps` times another version, half a second apart, under a constant load."""
-    both = _two_versions(system)
-    alone_s = median([_timed_load(system, both[i % 2])[0] for i in range(3)])
+    names = _versions(system)
+    alone_s = median([_timed_load(system, names[i % IN_TURN])[0] for i in range(1, 6)])
     calm = offer_apart(Job(system.port, system.requests, PER_S, int(PER_S * BEFORE_S)))
     still = _Stalls(system)
     time.sleep(BEFORE_S)
@@ -38,7 +39,7 @@ def prove_swaps(system: System, swaps: int) -> list[Row]:
     took_s: list[float] = []
     refused, stalls, started = 0, _Stalls(system), time.perf_counter()
     for i in range(swaps):
-        seconds, status = _timed_load(system, both[(i + 1) % 2])
+        seconds, status = _timed_load(system, names[i % IN_TURN])
         took_s.append(seconds)
         refused += status != 200
         memory_mb.append(system.memory_mb())
@@ -77,17 +78,17 @@ def growth_mb(memory_mb: list[float]) -> float:
     return median(memory_mb[-quarter:]) - median(memory_mb[-2 * quarter : -quarter] or memory_mb[:1])
 
 
-def _two_versions(system: System) -> list[str]:
-    """The version there is, and a copy of it under a later name."""
+def _versions(system: System) -> list[str]:
+    """The version there is, and copies of it under later names."""
     folder = system.bundles / MODEL
-    there = versions(folder)
-    if len(there) < 2:
-        later = f"{int(there[0][:4]) + 1}{there[0][4:]}"
-        shutil.copytree(folder / there[0], folder / later)
-        manifest = json.loads((folder / later / "manifest.json").read_text())
-        (folder / later / "manifest.json").write_text(json.dumps(manifest | {"version": later}))
-        there = versions(folder)
-    return there[:2]
+    first = versions(folder)[0]
+    names = [first, *(f"{int(first[:4]) + i}{first[4:]}" for i in range(1, IN_TURN))]
+    for name in names:
+        if not (folder / name).is_dir():
+            shutil.copytree(folder / first, folder / name)
+            manifest = json.loads((folder / name / "manifest.json").read_text())
+            (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
+    return names
 
 
 def _timed_load(system: System, version: str) -> tuple[float, int]:

@@ -1,5 +1,7 @@
 """Tiny bundles with item vectors of their own, published; and a scorer that reads what is published."""
 
+import os
+import shutil
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -52,7 +54,7 @@ def reading(bundles, url, cache_bytes=1 << 20, limit_s=5.0, timeout_s=5.0, **arg
 def alone(world, model, folder):
     """A folder with one model's bundle of the world, and that bundle's own."""
     (version,) = (world.bundles / model).iterdir()
-    (folder / model).symlink_to(version.parent)
+    shutil.copytree(version.parent, folder / model, copy_function=os.link)
     return folder, version
 
 

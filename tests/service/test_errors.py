@@ -12,7 +12,7 @@ def test_every_kind_has_a_title_of_its_own():
 
 
 def test_no_kind_is_an_internal_error():
-    assert {kind.status for kind in KINDS} == {400, 401, 403, 404, 413, 415, 422, 429, 503, 504}
+    assert {kind.status for kind in KINDS} == {400, 401, 403, 404, 409, 413, 415, 422, 429, 499, 503, 504}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -1,6 +1,7 @@
 """Keepers: after any stream of events a user's state is that of a rebuild, and a request needs no more than a tail."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -359,7 +360,7 @@ def test_the_command_keeps_who_is_due_and_ends_when_it_is_told(world):
 
 
 def test_without_a_model_that_keeps_states_the_command_says_so(world, tmp_path):
-    (tmp_path / "din").symlink_to(world.bundles / "din")
+    shutil.copytree(world.bundles / "din", tmp_path / "din")
     environment = {"CTR_REDIS_URL": world.store_url, "CTR_BUNDLES": str(tmp_path), "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-m", "service", "keep"], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, "no bundle there keeps a state of its users" in done.stderr) == (1, True)
