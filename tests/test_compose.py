@@ -8,7 +8,8 @@ import yaml
 
 from service.settings import Settings
 
-TEXT = (Path(__file__).parent.parent / "docker-compose.yml").read_text()
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yml").read_text()
 STACK = yaml.safe_load(TEXT)
 DOCKERFILE = (Path(__file__).parent.parent / "Dockerfile").read_text()
 OF_WRITERS = ("tree_cap_per_category", "tree_cap_per_user", "user_ttl_s")
@@ -26,6 +27,34 @@ def test_the_head_names_every_variable_that_can_be_set():
     used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", rest))
     assert len(used) > 10
     assert sorted(name for name in used if name not in head) == []
+
+
+def test_ports_are_this_machines_only():
+    published = [port for service in STACK["services"].values() for port in service.get("ports", [])]
+    assert len(published) > 4
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
+def test_what_is_mounted_from_the_project_is_there():
+    mounts = [volume for service in STACK["services"].values() for volume in service.get("volumes", [])]
+    sources = {volume.split(":")[0] if isinstance(volume, str) else volume["source"] for volume in mounts}
+    own = {source for source in sources if source.startswith("./")}
+    assert len(own) > 3
+    assert [source for source in sorted(own) if not (ROOT / source).exists()] == []
+
+
+def test_the_gpu_is_asked_for_by_its_profile_alone():
+    (device,) = STACK["services"]["scorer-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert [name for name, service in STACK["services"].items() if "deploy" in service] == ["scorer-gpu"]
+    assert STACK["services"]["scorer-gpu"]["profiles"] == ["gpu"]
+
+
+def test_what_prometheus_scrapes_are_services_of_the_stack():
+    config = yaml.safe_load((ROOT / "service/deploy/prometheus/prometheus.yml").read_text())
+    targets = [target for job in config["scrape_configs"] for one in job["static_configs"] for target in one["targets"]]
+    assert {target.split(":")[0] for target in targets} <= set(STACK["services"])
+    assert all((ROOT / "service/deploy/prometheus" / name).exists() for name in config["rule_files"])
 
 
 @pytest.mark.parametrize("service", [name for name, one in STACK["services"].items() if one.get("image") == "longtrail-serve"])

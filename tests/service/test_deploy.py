@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from service.errors import ScorerError
-from service.metrics import DEGRADED, ConsumerMetrics, EventMetrics, Metrics
+from service.metrics import DEGRADED, ConsumerMetrics, Metrics
 from service.settings import Settings
 from tests.service.serving import served
 
@@ -55,8 +55,6 @@ def test_labels_that_are_asked_for_can_be_there():
     """A reason or result that no code counts would be a panel that stays empty, and an alert that stays silent."""
     rejected = {kind.word() for kind in ScorerError.__subclasses__()}
     values = {"reason": {*DEGRADED, *rejected}, "result": {"ok", "refused", "failed", "accepted", "duplicate", "dead"}}
-    families = [family for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect()]
-    assert families
     for title, expression in [*PANELS, *RULES]:
         for _, inner in LABELS.findall(expression):
             for label, value in re.findall(r'(reason|result)="([^"]*)"', inner):
@@ -81,7 +79,6 @@ def test_every_metric_of_the_scorer_is_on_the_dashboard_or_left_out_knowingly():
     left_out = {"ctr_request_log"}  # of those who turn it on
     families = {family.name for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect()}
     assert {name for name in families if not any(one.startswith(name) for one in shown)} == left_out
-    assert EventMetrics
 
 
 @pytest.mark.parametrize(

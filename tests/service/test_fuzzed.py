@@ -1,4 +1,4 @@
-"""Made-up calls, by the API's description and against it, and bytes that are none: no answer is a 5xx, and the scorer lives."""
+"""Calls made up from the API's description and against it, and bytes that are none: no answer is a 5xx, the scorer lives."""
 
 import json
 

@@ -1,0 +1,54 @@
+"""What the operating system gives no more of: file descriptors, memory."""
+
+import resource
+from contextlib import ExitStack
+
+import httpx
+import psutil
+
+import service.calls
+from tests.service.serving import NOBODY, served, until
+from tests.world import running_scorer
+
+CALL = {"user_id": "u1", "item_ids": ["i1", "i2"], "model": "din"}
+SPARE, CALLERS = 10, 30  # file descriptors that are left; connections that are tried
+
+
+def test_without_file_descriptors_open_connections_are_served_and_others_closed_and_then_all_is_well(tiny):
+    tiny.add("din")
+    with running_scorer(tiny.bundles, NOBODY) as (process, port), ExitStack() as stack:
+        running, url = psutil.Process(process.pid), f"http://127.0.0.1:{port}/score"
+        assert httpx.post(url, json=CALL, timeout=30).status_code == 200
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (running.num_fds() + SPARE, 4096))
+        callers = [stack.enter_context(httpx.Client(timeout=10)) for _ in range(CALLERS)]
+
+        def answered(caller):
+            try:
+                return caller.post(url, json=CALL).status_code
+            except (httpx.NetworkError, httpx.RemoteProtocolError):  # at once: no time runs out
+                return 0
+
+        first = [answered(caller) for caller in callers]
+        assert 0 < first.count(200) <= SPARE + 2
+        assert set(first) == {0, 200}
+        assert [answered(caller) for caller, status in zip(callers, first, strict=True) if status] == [200] * first.count(200)
+        for caller in callers:
+            caller.close()
+        until(lambda: httpx.post(url, json=CALL, timeout=30).status_code == 200, 5)
+        assert process.poll() is None
+
+
+def test_a_request_that_memory_does_not_suffice_for_is_refused_and_others_are_not(shared_tiny, monkeypatch):
+    def hungry(request, *arguments):
+        if len(request.item_ids) > 2:
+            raise MemoryError("Unable to allocate 7.00 GiB")
+        return score(request, *arguments)
+
+    score = service.calls.score
+    monkeypatch.setattr(service.calls, "score", hungry)
+    with served(shared_tiny.bundles, NOBODY) as (client, app):
+        refused = client.post("/score", json=CALL | {"item_ids": ["i1"] * 3})
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "memory: not enough for this request (Unable to allocate 7.00 GiB)" in refused.json()["detail"]
+        assert client.post("/score", json=CALL).status_code == 200
+        assert app.state.service.score_slots.taken == 0
