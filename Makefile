@@ -25,8 +25,8 @@ demo: .venv/installed ## real data -> train -> export -> store -> serve -> score
 serve: .venv/installed ## the scorer on the embedded store and the bundles that make demo left
 	$(BIN)/python -m service
 
-test: .venv/installed ## the test suite
-	$(BIN)/python -m pytest
+test: .venv/installed ## the test suite, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/installed ## lint, format, types, layering, known vulnerabilities
 	$(BIN)/ruff check .
