@@ -46,7 +46,7 @@ bench-check: .venv/installed ## stage times against loadtest/results/baseline.js
 bench-gpu: .venv/installed ## the speed table on a GPU, and 1,000 candidates x 10^5 behaviours; needs onnxruntime-gpu
 	$(BIN)/python -m loadtest bench-gpu
 
-prove: .venv/installed ## what it survives: load, faults, swaps, ends, fuzz, time; into loadtest/results/ (8 minutes)
+prove: .venv/installed ## what it survives: load, faults, swaps, ends, fuzz, time; into loadtest/results/ (10 minutes)
 	$(BIN)/python -m loadtest prove
 
 stack-test: .venv/installed ## the compose stack built, started, used and removed; needs docker compose, or its name in COMPOSE

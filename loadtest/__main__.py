@@ -49,7 +49,7 @@ def bench_command(
 ) -> None:
     """Measure, and write loadtest/results/.
 
-    table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
+    table: latency and CPU at constant rates, about an hour. curves: against rate, behaviours and candidates, about 20.
     store: bytes, reads, appends, loads, states and freshness, about three. kernels: the searches beside libraries, one.
     peers: other servers, FuxiCTR and a plain export beside ours, about 20.
     """
@@ -104,7 +104,7 @@ def bench_check_command(
 @app.command("prove")
 def prove_command(
     long: Annotated[bool, typer.Option("--long", help="Soak of 30 minutes, fuzz of 10, 100 swaps; about 50 minutes.")] = False,
-    only: Annotated[str, typer.Option(help="These parts, by comma: faults,overload,swaps,fuzz,soak,drain,worker.")] = "",
+    only: Annotated[str, typer.Option(help="These parts, by comma: overload,faults,swaps,drain,workers,openapi,fuzz,soak.")] = "",
 ) -> None:
     """Load, faults, swaps, ends, fuzz and time: what the scorer survives, into loadtest/results/reliability.md; status 1 where a
     figure is not met."""

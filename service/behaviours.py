@@ -30,6 +30,7 @@ from store.types import FIRST_KNOWN, Behaviours, Rows
 log = logging.getLogger("longtrail")
 
 NO_CATEGORIES = np.zeros(0, np.int32)
+LATE = 5  # times the limit of one reply: a store that sends a little now and then keeps below that limit for ever
 CHECK_EVERY_S = 1.0  # whether the store still holds the registry that the bundles were made for
 
 
@@ -43,6 +44,7 @@ class Fetched:
     older: int = 0  # behaviours that the search would have looked at and could not have kept: left out
     degraded: tuple[str, ...] = ()
     store_failed: bool = False
+    late: bool = False  # the store took too long for all of it, which is not the caller's fault
     item_ids: dict[int, str] = field(default_factory=dict)  # of rows beyond the bundle's registry, for explanations
 
 
@@ -63,8 +65,8 @@ class StoreMismatch(RedisError):
 class StoreReader:
     """The store as the scorer sees it: reads bounded in time, never an exception."""
 
-    def __init__(self, redis: Redis, metrics: Metrics) -> None:
-        self._redis, self._metrics = redis, metrics
+    def __init__(self, redis: Redis, metrics: Metrics, limit_s: float = float("inf")) -> None:
+        self._redis, self._metrics, self._late_s = redis, metrics, LATE * limit_s
         self._checked: dict[str, Checked] = {}  # by the name of a bundle
         self._lock = threading.Lock()
         self._breaker = Breaker()
@@ -80,8 +82,9 @@ class StoreReader:
         recent = max(bundle.manifest.recent, search.newest)
         if not self._breaker.allows():
             return Fetched(Behaviours.empty(cross_features), degraded=("store_down",), store_failed=True)
+        started = time.monotonic()
         try:
-            with reported(self._breaker):
+            with reported(self._breaker, self._late_s):
                 self._check(bundle)
                 if bundle.snapshots is None:
                     wanted = _known_categories(call) if search.reads == "categories" else NO_CATEGORIES
@@ -94,7 +97,8 @@ class StoreReader:
                     fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
             return Fetched(Behaviours.empty(cross_features), degraded=(reason(error),), store_failed=True)
-        return replace(fetched, degraded=("bad_record",)) if fetched.bad_records else fetched
+        late = time.monotonic() - started > self._late_s
+        return replace(fetched, late=late, degraded=("bad_record",) if fetched.bad_records else ())
 
     def _counted(self, read: StateRead) -> Fetched:
         self._metrics.states.labels(read.how).inc()
@@ -148,8 +152,10 @@ def _known_categories(call: Call) -> Rows:
 
 
 @contextmanager
-def reported(breaker: Breaker) -> Iterator[None]:
-    """Tells the breaker that let the caller in how its reads of the store end; faults go on to the caller."""
+def reported(breaker: Breaker, late_s: float = float("inf")) -> Iterator[None]:
+    """Tells the breaker that let the caller in how its reads of the store end; faults go on to the caller. Reads that took longer
+    than `late_s` together have failed."""
+    started = time.monotonic()
     try:
         yield
     except RedisError as error:
@@ -161,7 +167,10 @@ def reported(breaker: Breaker) -> Iterator[None]:
     except BaseException:
         breaker.succeeded()  # a fault of ours says nothing of the store
         raise
-    breaker.succeeded()
+    if time.monotonic() - started > late_s:
+        breaker.failed(unreachable=False)
+    else:
+        breaker.succeeded()
 
 
 def reason(error: RedisError) -> str:

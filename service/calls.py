@@ -81,7 +81,7 @@ class Service:
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
         read_url, connect_s = settings.redis_read_url or redis_url, settings.store_connect_timeout_ms / 1000
         self.redis: Redis = connect(read_url, settings.store_timeout_ms / 1000, connect_s)
-        store = StoreReader(self.redis, self.metrics)
+        store = StoreReader(self.redis, self.metrics, settings.store_timeout_ms / 1000)
         self.search_threads = SearchThreads(settings.search_threads, settings.request_threads)
         self.scorer = Scorer(bundles, store, settings.table_max_age_s, self.search_threads)
         self.refresher = open_refresher(settings, bundles, self.redis, redis_url, self.metrics)

@@ -40,7 +40,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
     timer.enter("behaviours")
     fetched = scorer.store.fetch(call, loaded.bundle)
     tables = loaded.tables_of(call, fetched, scorer.table_max_age_s)
-    if fetched.store_failed or tables.store_failed:
+    if fetched.store_failed or fetched.late or tables.store_failed:
         timer.waive()
 
     timer.enter("search")

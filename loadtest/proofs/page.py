@@ -14,7 +14,7 @@ from loadtest.proofs.drain import prove_drain
 from loadtest.proofs.faults import prove_faults
 from loadtest.proofs.fuzz import prove_fuzz
 from loadtest.proofs.openapi import prove_openapi
-from loadtest.proofs.overload import SETTINGS, prove_overload
+from loadtest.proofs.overload import prove_overload
 from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
 from loadtest.proofs.system import FOLDER, Row, system
@@ -65,6 +65,7 @@ def prove(long: bool, only: str = "", results: Path = RESULTS, folder: Path = FO
 def prove_part(part: str, sizes: Mapping[str, float], folder: Path) -> list[Row]:
     """The rows of one part."""
     proofs: dict[str, Callable[[], list[Row]]] = {
+        "overload": lambda: prove_overload(folder, sizes["overload_s"]),
         "drain": lambda: prove_drain(folder),
         "workers": lambda: prove_workers(folder),
         "soak": lambda: prove_soak(folder, sizes["soak_s"]),
@@ -74,9 +75,7 @@ def prove_part(part: str, sizes: Mapping[str, float], folder: Path) -> list[Row]
     if part == "faults":
         with system(folder, {}) as one:  # the default policy
             return prove_faults(one, sizes["faults_s"])
-    with system(folder, SETTINGS if part == "overload" else PATIENT, direct=True) as one:
-        if part == "overload":
-            return prove_overload(one, sizes["overload_s"])
+    with system(folder, PATIENT, direct=True) as one:
         if part == "swaps":
             return prove_swaps(one, int(sizes["swaps"]))
         if part == "openapi":

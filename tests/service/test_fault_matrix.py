@@ -223,6 +223,18 @@ def test_no_answer_waits_longer_than_the_limit_of_the_store(running):
     assert max(waits) < TIMEOUT_MS + 500
 
 
+def test_a_store_that_sends_a_little_now_and_then_is_no_504_and_opens_the_breaker(installed):
+    """No piece of a reply is late by itself."""
+    tiny, store, _ = installed
+    with (
+        fault_proxy(store.url) as proxy,
+        served(tiny.bundles, proxy.url, store_timeout_ms=40, timeout_ms=300, model=MODEL) as (client, _),
+    ):
+        proxy.fault = Fault(piece_bytes=10, delay_s=0.02)
+        answers = [ask(client, 24) for _ in range(20)]
+        assert sum(answer["degraded"] == ["store_down"] for answer in answers) > len(answers) / 2
+
+
 def test_the_wrong_type_under_a_users_key_is_an_error_of_the_store(running, installed):
     tiny, _, store = installed
     _, client, _, whole = running
