@@ -41,9 +41,9 @@ class PageWire:
         """The answer of /score, and `categories`."""
         registry = self._bundles.get(f"{response.model}:{response.version}").bundle.registry
         names, rows = registry.category_names, registry.candidates(self._item_ids).category.tolist()
-        content = orjson.loads(response.to_json(request_id, explained=True))
-        content["categories"] = [names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows]
-        return orjson.dumps(content), {"content-type": "application/json"}
+        categories = orjson.dumps([names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows])
+        answer = response.to_json(request_id, explained=True).removesuffix(b"}")  # hundreds of kB: not to be read again
+        return answer + b',"categories":' + categories + b"}", {"content-type": "application/json"}
 
 
 def add_page(app: FastAPI) -> None:

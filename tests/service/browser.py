@@ -87,7 +87,7 @@ class Browser:
         self._resize(width, self.run("document.documentElement.scrollHeight"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(BytesIO(self.driver.get_screenshot_as_png())) as picture:
-            picture.convert("RGB").quantize(128).save(path, optimize=True)
+            picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 @contextmanager

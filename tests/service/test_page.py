@@ -70,8 +70,9 @@ def keep(page, tmp_path):
 
 
 def test_a_heavy_user_by_two_models_side_by_side(page, url, keep):
-    page.open(f"{url}{BESIDE}")
-    assert page.answered().startswith("40 candidates")
+    for _ in range(3):  # the first answers of a process are its slowest, and its times are part of the picture
+        page.open(f"{url}{BESIDE}")
+        assert page.answered().startswith("40 candidates")
     assert "2,540 behaviours" in page.text("#tree-summary")
     assert page.texts(".reason h2")[0].startswith("eta ")
     assert page.texts(".reason h2")[1].startswith("twin ")
