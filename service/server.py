@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 
@@ -18,11 +19,13 @@ from service.shared_metrics import shared
 
 KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
+LOCK_S = 0.001  # Python hands its lock on after so long: a refusal waits for it behind the threads that score
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
 
 
 def run(settings: Settings, redis_url: str) -> None:
     """Serve until stopped. Of several processes one that dies is replaced within a second; SIGHUP replaces them one by one."""
+    sys.setswitchinterval(LOCK_S)
     several, end_s = settings.workers > 1, int(settings.timeout_ms / 1000) + LAST_S
     os.environ["CTR_REDIS_URL"] = redis_url  # workers read their settings anew, and share one embedded store
     if several and not settings.bundles_poll_s:
@@ -43,6 +46,7 @@ def run(settings: Settings, redis_url: str) -> None:
 
 def worker() -> FastAPI:
     """The application of one process of several."""
+    sys.setswitchinterval(LOCK_S)
     settings = read_settings()
     at_start = json.loads(os.environ.get(AT_START, "null"))
     return create_app(settings, settings.redis_url, at_start)

@@ -58,12 +58,14 @@ def _killed(two: System) -> list[Row]:
     callers = [threading.Thread(target=caller) for _ in range(CALLERS)]
     for thread in callers:
         thread.start()
-    time.sleep(BEFORE_S)
-    killed = min(workers_of(two.pid))
-    os.kill(killed, signal.SIGKILL)
-    restarted = _wait_for(two, 2, killed)
-    time.sleep(AFTER_S)
-    ended.set()
+    try:
+        time.sleep(BEFORE_S)
+        killed = min(workers_of(two.pid))
+        os.kill(killed, signal.SIGKILL)
+        restarted = _wait_for(two, 2, killed)
+        time.sleep(AFTER_S)
+    finally:
+        ended.set()
     for thread in callers:
         thread.join()
     n, others = len(answered) + len(lost), sum(status != 200 for status in answered)
