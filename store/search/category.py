@@ -5,10 +5,13 @@ together: the [C, K, D] tensor of one list per candidate never exists.
 """
 
 import numpy as np
+from numba import njit
 
 from store.search.spec import Search
+from store.search.workspace import Workspace, read_only
 from store.types import FIRST_KNOWN, Behaviours, Candidates, Retrieved, Rows
 
+WORKSPACE = Workspace()
 GROUP = 4  # S: with 150 categories and 500 candidates about 230 groups, a fifth of the places padding
 
 
@@ -30,14 +33,37 @@ class CategorySearch(Search):
         place = np.full(int(groups.sum()) * GROUP, -1, np.int32)  # [G * S]
         place[np.repeat(first_place, sizes) + within] = by_category
 
-        # behaviours by category, time order kept: those of category q are one slice
-        order = np.argsort(behaviours.category, kind="stable")  # [L]
-        start, end = np.searchsorted(behaviours.category, [categories, categories + 1], sorter=order)  # [Q] each
-        found = np.where(categories >= FIRST_KNOWN, end - start, 0)  # [Q]
+        # the newest of each category, time order kept
+        found, index = np.zeros(len(categories), np.int32), np.zeros((len(categories), self.k), np.int32)
+        (slot,) = WORKSPACE.arrays(("i4", (int(categories.max(initial=0)) + 1,)))
+        newest_of_each(categories, read_only(behaviours.category), slot, found, index)
         kept = np.minimum(found, self.k)  # [Q]
-        width = max(int(kept.max(initial=0)), 1)
-        offset = np.arange(width)
-        mask = offset < kept[:, None]  # [Q, K]
-        index = np.zeros((len(categories), width), np.int32)
-        index[mask] = order[(end[:, None] - kept[:, None] + offset)[mask]]
+        index = index[:, : max(int(kept.max(initial=0)), 1)]  # [Q, K]
+        mask = np.arange(index.shape[1]) < kept[:, None]
         return Retrieved(np.repeat(index, groups, axis=0), np.repeat(mask, groups, axis=0), place, int(found.sum()))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def newest_of_each(categories: Rows, category: Rows, slot: Rows, found: Rows, index: Rows) -> None:
+    """The newest K behaviours of each category.
+
+    Args:
+        categories: int32 [Q], different ones; those that are not known find nothing. category: int32 [L], oldest first.
+        slot: int32, as long as the largest of `categories` and one. Written, zeros before: found: int32 [Q], how many there are,
+        index: int32 [Q, K], those kept, ascending, from the first place on. Cost: O(L + Q x K).
+    """
+    slot[:] = -1
+    for q in range(len(categories)):
+        if categories[q] >= FIRST_KNOWN:
+            slot[categories[q]] = q
+    k = index.shape[1]
+    for i in range(len(category) - 1, -1, -1):
+        q = slot[category[i]] if 0 <= category[i] < len(slot) else -1
+        if q >= 0:
+            if found[q] < k:
+                index[q, found[q]] = i
+            found[q] += 1
+    for q in range(len(categories)):
+        kept = min(found[q], k)
+        for j in range(kept // 2):
+            index[q, j], index[q, kept - 1 - j] = index[q, kept - 1 - j], index[q, j]
