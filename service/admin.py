@@ -77,7 +77,7 @@ async def unload(model: str, request: Request) -> Response:
 
 @router.get("/admin/models/{model}/labels", summary="Which version is stable, canary, shadow (admin key)", responses=LABELS_GOT)
 async def labels(model: str, request: Request) -> Labels:
-    return admin_of(request).bundles.served(model).labels
+    return await asyncio.to_thread(admin_of(request).bundles.labels_of, model)
 
 
 @router.put(

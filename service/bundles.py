@@ -5,15 +5,17 @@ loaded and warmed beside the others before that; one that cannot be is refused, 
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
-from service.labels import FILE, Labels, LabelsInvalid, read_labels, write_labels
+from service.labels import FILE, Labels, LabelsInvalid, changing, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
@@ -21,6 +23,7 @@ from store.bundle import MANIFEST, BundleInvalid, read_manifest
 
 log = logging.getLogger("longtrail")
 
+AGAIN_S = 5.0  # between two tries to load what is not bad
 DEFAULT_MODEL = "twin"  # where several are loaded and no setting chooses
 
 
@@ -60,6 +63,7 @@ class Bundles:
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
+        self._again: dict[str, float] = {}  # refused, and not for being bad: when to try again, on the monotonic clock
         for name in led_out(folder):
             log.warning("bundles: %s is left out, it leads out of %s", name, folder)
         for model, version in bundles_in(folder):
@@ -125,6 +129,20 @@ class Bundles:
                 return
             self._serve(loaded.model, replace(served, loaded={**served.loaded, loaded.version: loaded}))
 
+    def labels_of(self, model: str) -> Labels:
+        """A model's labels as all processes have them; while one is changed here, those before that.
+
+        Raises:
+            UnknownModel: it is not served.
+        """
+        if self._changing.acquire(blocking=False):
+            try:
+                if model in models_in(self._folder):
+                    self._catch_up(model)
+            finally:
+                self._changing.release()
+        return self.served(model).labels
+
     def load(self, model: str, version: str | None = None) -> LoadedBundle:
         """Make a version the stable one: the newest of its folder, or the one stated. The one before stays loaded, to go back to.
 
@@ -132,7 +150,7 @@ class Bundles:
             UnknownModel: there is no such folder. BundleRefused: it cannot be served; nothing has changed.
             LabelsNotKept: the file of labels cannot be written; nothing has changed.
         """
-        with self._changing:
+        with self._alone(model):
             version = self._there(model, version)
             served = self._served.get(model)
             return self._change(model, served.labels.with_stable(version) if served else Labels(stable=version)).stable
@@ -143,7 +161,7 @@ class Bundles:
         Raises:
             UnknownModel, BundleRefused, LabelsNotKept: as `load`.
         """
-        with self._changing:
+        with self._alone(model):
             for version in sorted(labels.versions):
                 self._there(model, version)
             return self._change(model, labels).labels
@@ -154,7 +172,7 @@ class Bundles:
         Raises:
             UnknownModel: it is not served. LabelsNotKept: as `load`.
         """
-        with self._changing:
+        with self._alone(model):
             self.served(model)
             self._keep(model, None)
             self._end(model)
@@ -164,12 +182,7 @@ class Bundles:
         and to new models. What cannot be served is refused, once, and nothing changes."""
         for model in models_in(self._folder):
             with self._changing:
-                try:
-                    self._follow_labels(model)
-                    if newest and self._seen.get(model) is None:
-                        self._follow_newest(model)
-                except (LabelsInvalid, BundleRefused) as error:
-                    log.error("%s: stays as it is: %s", model, error)
+                self._catch_up(model, newest)
 
     def say_ages(self) -> None:
         """Tell the metrics how old the item tables in use are by now."""
@@ -204,8 +217,26 @@ class Bundles:
             try:
                 self._go_over(model, tried, self._ready(model, tried))
                 return
-            except BundleRefused:
-                continue  # said and counted where it was refused
+            except BundleRefused:  # said and counted where it was refused
+                if self._may_pass(model, tried):
+                    self._seen.pop(model, None)  # labels are followed once more
+
+    @contextmanager
+    def _alone(self, model: str) -> Iterator[None]:
+        """One change of a model at a time, here and by other processes; it begins from the labels as they are now."""
+        with self._changing, ExitStack() as held:
+            if model in models_in(self._folder):  # else it is no part of a path
+                held.enter_context(changing(self._folder / model))
+                self._catch_up(model)
+            yield
+
+    def _catch_up(self, model: str, newest: bool = False) -> None:
+        try:
+            self._follow_labels(model)
+            if newest and mark_of(self._folder / model / FILE) is None:
+                self._follow_newest(model)
+        except (LabelsInvalid, BundleRefused) as error:
+            log.error("%s: stays as it is: %s", model, error)
 
     def _follow_labels(self, model: str) -> None:
         served, mark = self._served.get(model), mark_of(self._folder / model / FILE)
@@ -217,10 +248,15 @@ class Bundles:
         labels = read_labels(self._folder / model)
         if labels is None:
             self._end(model)
-        elif not all(self._is_finished(model, version) for version in labels.versions):
-            self._seen[model] = before  # they came before their versions: look again
+        elif not self._is_time_for(model, labels):
+            self._seen[model] = before  # look again
         elif served is None or labels != served.labels:
-            self._go_over(model, labels, self._ready(model, labels))
+            try:
+                self._go_over(model, labels, self._ready(model, labels))
+            except BundleRefused:
+                if self._may_pass(model, labels):
+                    self._seen[model] = before
+                raise
 
     def _follow_newest(self, model: str) -> None:
         served = self._served.get(model)
@@ -288,8 +324,18 @@ class Bundles:
             log.error("bundle refused: %s", error)
             self._metrics.model_loads.labels("refused").inc()
             self.refused[name] = str(error)
+            self._again.pop(name, None)
             raise BundleRefused(str(error), "version") from error
+        except BundleRefused:
+            raise
+        except Exception as error:  # no memory, no file descriptor: it says nothing of the bundle, and may pass
+            log.exception("bundle not loaded: %s", name)
+            self._metrics.model_loads.labels("refused").inc()
+            self.refused[name] = f"{name}: {type(error).__name__}: {error}"
+            self._again[name] = time.monotonic() + AGAIN_S
+            raise BundleRefused(self.refused[name], "version") from error
         self.refused.pop(name, None)
+        self._again.pop(name, None)
         self._metrics.model_loads.labels("ok").inc()
         self.data = manifest.data
         return loaded
@@ -297,8 +343,20 @@ class Bundles:
     def _is_finished(self, model: str, version: str) -> bool:
         return (self._folder / model / version / MANIFEST).is_file()
 
+    def _is_time_for(self, model: str, labels: Labels) -> bool:
+        """Not where labels came before their versions, nor in the pause after one could not be loaded."""
+        if not all(self._is_finished(model, version) for version in labels.versions):
+            return False
+        return all(self._again.get(f"{model}:{version}", 0) <= time.monotonic() for version in labels.versions)
+
     def _is_out(self, model: str, version: str) -> bool:
-        return (name := f"{model}:{version}") in self.refused or name in self.skipped
+        """Whether it need not be tried now."""
+        name = f"{model}:{version}"
+        return name in self.skipped or (name in self.refused and time.monotonic() < self._again.get(name, math.inf))
+
+    def _may_pass(self, model: str, labels: Labels) -> bool:
+        """Whether one of these was refused, and not for being bad."""
+        return any(f"{model}:{version}" in self._again for version in labels.versions)
 
     def _serve(self, model: str, served: Served) -> None:
         """From the next request on."""

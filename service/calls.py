@@ -101,7 +101,7 @@ class Service:
         limit = settings.max_in_flight
         self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
         self.score_slots, self.event_slots, self.user_slots = (
-            Slots(limit, self.metrics.in_flight, self.queue), Slots(limit), Slots(limit),
+            Slots(limit, self.metrics.in_flight), Slots(limit), Slots(limit),
         )  # fmt: skip
 
     @property
@@ -123,8 +123,9 @@ class Service:
             given = request.headers.get("x-request-id", "")
             watch = asyncio.ensure_future(_until_gone(request, timer))
             try:
-                loop = asyncio.get_running_loop()
-                content, headers = await loop.run_in_executor(self.threads, self._answer, wire, body, given, timer, request)
+                with self.queue.handed():
+                    loop = asyncio.get_running_loop()
+                    content, headers = await loop.run_in_executor(self.threads, self._answer, wire, body, given, timer, request)
             finally:
                 watch.cancel()
         return Response(content, headers=headers | {"server-timing": timer.header()})
@@ -165,14 +166,14 @@ class Service:
 
     def _answer(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         """Runs in a thread: bytes to bytes."""
-        timer.enter("request")  # what is dead already takes no time, and says nothing of how long a call takes
+        timer.enter("request")
         began = time.perf_counter()
         try:
-            return self._answered(wire, body, given_id, timer, http)
+            answer = self._answered(wire, body, given_id, timer, http)
         except MemoryError as error:
             raise Overloaded(f"memory: not enough for this request ({str(error) or 'none left'})") from error
-        finally:
-            self.queue.took(time.perf_counter() - began)
+        self.queue.took(time.perf_counter() - began)  # what is dead or refused says nothing of how long a call takes
+        return answer
 
     def _answered(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         request = wire.read(body, self.settings.max_candidates)

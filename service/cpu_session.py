@@ -12,6 +12,7 @@ from service.tables import Tables
 from store.bundle import Bundle, BundleInvalid
 from store.graph_inputs import GraphInputs
 
+NO_MEMORY = "Failed to allocate memory"  # in the text of onnxruntime
 Values = Mapping[str, onnxruntime.OrtValue]
 
 
@@ -45,7 +46,11 @@ class CPUSession:
         self._tables = values({name: bundle.tables[name] for name in sorted(stated & set(bundle.tables))})
 
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Values) -> list[NDArray[Any]]:
-        """The outputs asked for; `tables` stand in place of the bound ones of their names."""
+        """The outputs asked for; `tables` stand in place of the bound ones of their names.
+
+        Raises:
+            MemoryError: not enough for a run on these inputs.
+        """
         binding = self._session.io_binding()
         for name, table in self._tables.items():
             binding.bind_ortvalue_input(name, tables.get(name, table))
@@ -53,7 +58,12 @@ class CPUSession:
             binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
         for name in outputs:
             binding.bind_output(name, "cpu")
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime has no class of its own for this
+            if NO_MEMORY in str(error):
+                raise MemoryError("the graph's") from error
+            raise
         found: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return found
 

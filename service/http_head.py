@@ -23,7 +23,9 @@ class LimitedHttp(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._status, self._detail = HTTPStatus.BAD_REQUEST, "no HTTP request that can be read"
         self._is_open = False  # a head has begun, and is not whole
-        self._parsed_bytes = self._received_bytes = 0  # of the head: parsed; received, while it is open
+        self._shared = 0  # requests that the newest bytes may be of
+        self._is_refused = False  # nothing more is read
+        self._parsed_bytes = self._received_bytes = 0  # of the head: parsed; received, as far as they are surely its own
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -38,8 +40,11 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head, a body or both."""
+        if self._is_refused:
+            return
+        self._shared = int(self._is_open or (self.cycle is not None and self.cycle.more_body))
         super().data_received(data)
-        if self._is_open:
+        if self._is_open and self._shared < 2:  # else a part of the bytes is of a request before it
             self._received_bytes += len(data)
             if self._received_bytes > MAX_BYTES:
                 self._refuse_size()
@@ -47,7 +52,8 @@ class LimitedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_open, self._parsed_bytes, self._received_bytes = True, 0, 0
+        self._is_open, self._shared = True, self._shared + 1
+        self._parsed_bytes = self._received_bytes = 0
         self._wait(MAX_S)
         super().on_message_begin()
 
@@ -68,9 +74,25 @@ class LimitedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What could not be read is answered."""
-        self._is_open = False
+        """What could not be read is answered, after the requests before it."""
+        self._is_open, self._is_refused = False, True
         self._wait(None)
+        if not self._is_answering():
+            self._write_refusal()
+
+    def on_response_complete(self) -> None:
+        """A request is answered."""
+        super().on_response_complete()
+        if self._is_refused and not self._is_answering():
+            self._write_refusal()
+
+    def _is_answering(self) -> bool:
+        """Whether a request that is whole waits for its answer."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    def _write_refusal(self) -> None:
+        if self.transport.is_closing():
+            return
         content = {"type": "about:blank", "title": self._status.phrase.lower(), "status": self._status, "detail": self._detail}
         body = json.dumps(content).encode()
         head = f"HTTP/1.1 {self._status} {self._status.phrase}\r\ncontent-type: application/problem+json\r\n"

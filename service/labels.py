@@ -6,11 +6,14 @@ The file is what all processes over one folder agree on, and what a restart find
 one that holds `null` says that the model is not to be served.
 """
 
+import fcntl
 import json
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +23,6 @@ FILE = "labels.json"
 SHARES = 10_000  # of all users, that a canary's share is counted in
 
 Version = Annotated[str, Field(pattern=f"^(?:{VERSION_PATTERN.pattern})$")]
-Label = Literal["stable", "canary", "shadow"]
 
 
 class LabelsInvalid(ValueError):
@@ -54,9 +56,9 @@ class Labels(BaseModel):
         return {self.stable, *([self.canary.version] if self.canary else []), *([self.shadow] if self.shadow else [])}
 
     def of(self, label: str) -> str | None:
-        """The version that has a label; None: none has, or that is no label."""
+        """The version that has a label by which requests may ask; None: none has. A shadow never answers."""
         canary = self.canary.version if self.canary else None
-        return {"stable": self.stable, "canary": canary, "shadow": self.shadow}.get(label)
+        return {"stable": self.stable, "canary": canary}.get(label)
 
     def answering(self, model: str, user_id: str | None) -> str:
         """The version that answers a user: always the same one while the labels are. For nobody (None) it is the stable one."""
@@ -88,6 +90,22 @@ def read_labels(model_folder: Path) -> Labels | None:
         raise LabelsInvalid(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (OSError, ValueError) as error:
         raise LabelsInvalid(f"{path}: {error}") from None
+
+
+@contextmanager
+def changing(model_folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine from changing a model's labels while the block runs; waits for those that do.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    folder = os.open(model_folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_labels(model_folder: Path, labels: Labels | None) -> None:

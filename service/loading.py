@@ -80,6 +80,9 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
     try:
         searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), takes=loaded.graph.takes)
         scores = scores_of(attend(loaded.graph, searched, 0, math.inf).logit)
+        if scores.shape != golden.scores.shape:  # numpy would stretch one of them
+            raise ValueError(f"scores of shape {scores.shape} for {golden.scores.shape}")
+        difference = float(np.abs(scores - golden.scores).max())
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error
-    return float(np.abs(scores - golden.scores).max()), searched.degraded
+    return difference, searched.degraded

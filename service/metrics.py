@@ -28,6 +28,7 @@ class StageTimer:
         self.stage: Stage = "queue"
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self.deadline = float("inf")  # on the clock of perf_counter
+        self._given = 0.0  # seconds that the deadline was moved by
         self._gone = False
 
     def enter(self, stage: Stage) -> None:
@@ -41,7 +42,7 @@ class StageTimer:
         self.seconds[self.stage] += now - self._entered
         self._entered = now
         if now > self.deadline:
-            allowed = (self.deadline - self.started) * 1000
+            allowed = (self.deadline - self.started - self._given) * 1000
             stage = self._stage_at(self.deadline)
             raise DeadlineExceeded(f"{stage}: {(now - self.started) * 1000:.1f} ms since arrival, limit {allowed:g} ms", stage)
         if self._gone:
@@ -65,9 +66,11 @@ class StageTimer:
         """Set the deadline, counted from the request's arrival; it can only come nearer."""
         self.deadline = min(self.deadline, self.started + timeout_ms / 1000)
 
-    def waive(self) -> None:
-        """Drop the deadline: a fault of the store used the time, and that is never the caller's error."""
-        self.deadline = float("inf")
+    def give_back(self) -> None:
+        """Move the deadline by the time of this stage: a fault of the store used it, and that is never the caller's error."""
+        given = time.perf_counter() - self._entered
+        self.deadline += given
+        self._given += given
 
     def finish(self) -> float:
         """End the last stage; seconds from arrival to now."""

@@ -41,7 +41,7 @@ def score(request: ScoreRequest, scorer: Scorer, timer: StageTimer) -> ScoreResp
     fetched = scorer.store.fetch(call, loaded.bundle)
     tables = loaded.tables_of(call, fetched, scorer.table_max_age_s)
     if fetched.store_failed or fetched.late or tables.store_failed:
-        timer.waive()
+        timer.give_back()
 
     timer.enter("search")
     searched = search(call, fetched, loaded.bundle, tables, timer.deadline, loaded.graph.takes, scorer.search_threads)

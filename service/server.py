@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -21,6 +22,8 @@ KEEP_ALIVE_S = 65  # longer than the idle time of usual proxies
 AT_START = "LONGTRAIL_NEWEST_AT_START"  # versions by model: a worker that is replaced takes up what the others have
 LOCK_S = 0.001  # Python hands its lock on after so long: a refusal waits for it behind the threads that score
 LAST_S = 5  # what is in flight may take beyond its own limit, until it is given up
+LOAD_S = 600  # a new process may take to load, before the one that it is to replace stays
+STEP_S = 0.05  # between looks for a second signal
 
 
 def run(settings: Settings, redis_url: str) -> None:
@@ -59,10 +62,24 @@ class Parent(Multiprocess):
         super().__init__(config, sockets)
         self._drain_s = drain_s
 
+    def restart_all(self) -> None:
+        """SIGHUP: each process goes once another one has loaded, however long that takes; a healthy one answers sooner."""
+        healthy_s = self.config.timeout_worker_healthcheck
+        self.config.timeout_worker_healthcheck = LOAD_S
+        try:
+            super().restart_all()
+        finally:
+            self.config.timeout_worker_healthcheck = healthy_s
+
     def terminate_all(self) -> None:
         """SIGTERM for each process; all close the listener after this."""
         super().terminate_all()
-        time.sleep(self._drain_s)
+        end = time.monotonic() + self._drain_s
+        while time.monotonic() < end:
+            if not {signal.SIGTERM, signal.SIGINT}.isdisjoint(self.signal_queue):
+                super().terminate_all()  # a second signal: theirs too
+                break
+            time.sleep(STEP_S)
         for listener in self.sockets:
             let_nobody_in(listener)
             listener.close()

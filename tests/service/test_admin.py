@@ -1,12 +1,16 @@
 """Models in motion by calls, over HTTP."""
 
+import re
 import threading
 
+import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
 
+from store.bundle import GOLDEN, GRAPH
 from tests.service.serving import served, until
-from tests.service.tiny import VERSION
+from tests.service.tiny import VERSION, sign_again
 
 NEWER = "20270131T120000Z"
 ADMIN = {"authorization": "Bearer admin"}
@@ -56,14 +60,37 @@ def test_labels_are_put_and_got(running):
     assert client.post("/score", json=SCORE | {"model": "din:stable"}).json()["version"] == VERSION
 
 
+def lifted(scores, by):
+    """Scores whose logits are `by` higher."""
+    return 1 / (1 + np.exp(-by) * (1 / scores - 1))
+
+
+def lift(folder, by):
+    """Make a bundle another one: its logits are `by` higher."""
+    model = onnx.load(folder / GRAPH)
+    last = next(node for node in model.graph.node if "logit" in node.output)
+    last.output[0] = "lower"
+    model.graph.initializer.append(onnx.helper.make_tensor("by", onnx.TensorProto.FLOAT, [1], [by]))
+    model.graph.node.append(onnx.helper.make_node("Add", ["lower", "by"], ["logit"]))
+    onnx.save(model, folder / GRAPH)
+    with np.load(folder / GOLDEN) as arrays:
+        golden = dict(arrays)
+    np.savez(folder / GOLDEN, **golden | {"scores": lifted(golden["scores"], by).astype(np.float32)})
+    sign_again(folder)
+
+
 def test_a_shadow_is_scored_and_never_answers(running):
     client, tiny = running
-    tiny.add("din", NEWER)
+    lift(tiny.add("din", NEWER), 0.5)
     labels = {"stable": VERSION, "shadow": NEWER}
     assert client.put("/admin/models/din/labels", json=labels, headers=ADMIN).status_code == 200
-    assert client.post("/score", json=SCORE).json()["version"] == VERSION
+    answer = client.post("/score", json=SCORE).json()
+    assert answer["version"] == VERSION
     until(lambda: 'ctr_shadow_total{model="din",result="compared"} 1.0' in client.get("/metrics").text)
-    assert 'ctr_shadow_score_difference_sum{model="din"} 0.0' in client.get("/metrics").text
+    said = re.search(r'^ctr_shadow_score_difference_sum{model="din"} (\S+)$', client.get("/metrics").text, re.MULTILINE)
+    scores = np.array(answer["scores"])
+    assert float(said[1]) == pytest.approx(float((lifted(scores, 0.5) - scores).mean()), abs=1e-6)
+    assert client.post("/score", json=SCORE | {"model": "din:shadow"}).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from service.bundles import Bundles
@@ -136,6 +137,15 @@ def flip(path, content):
     assert path.read_bytes() != whole
 
 
+def twice(model):
+    """A graph that answers every logit two times."""
+    last = next(node for node in model.graph.node if "logit" in node.output)
+    last.output[0] = "once"
+    model.graph.node.append(onnx.helper.make_node("Concat", ["once", "once"], ["logit"], axis=1))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "C2"
+    return model
+
+
 # their digests fit, and yet they cannot be served
 CONTRADICTIONS = {
     "an unreadable registry": ("sim_hard", lambda folder: flip(folder / REGISTRY, b"i1i2i3i4i5i6")),
@@ -148,6 +158,15 @@ CONTRADICTIONS = {
     "more golden candidates than scores": (
         "sim_hard", lambda folder: rewrite_arrays(folder / GOLDEN, scores=lambda scores: scores[:-1]),
     ),
+    "one golden score for all candidates": (
+        "sim_hard", lambda folder: rewrite_arrays(folder / GOLDEN, scores=lambda scores: scores[:1]),
+    ),
+    "no golden candidates": (
+        "sim_hard", lambda folder: rewrite_arrays(
+            folder / GOLDEN, **dict.fromkeys(("candidate_row", "candidate_category", "scores"), lambda array: array[:0])
+        ),
+    ),
+    "logits of another shape": ("sim_hard", lambda folder: onnx.save(twice(onnx.load(folder / GRAPH)), folder / GRAPH)),
 }  # fmt: skip
 
 

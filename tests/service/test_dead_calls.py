@@ -106,3 +106,29 @@ def test_who_stays_is_answered(held):
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
     assert steps == ["behaviours", "search", "attend"]
     assert gone(client) == 0
+
+
+def test_callers_that_are_slow_to_send_shut_nobody_out(shared_tiny, store_url):
+    with served(shared_tiny.bundles, store_url, model="din", request_threads=1, queue_ms=1) as (client, app):
+        scorer = app.state.service
+        for _ in range(100):
+            scorer.queue.took(1.0)
+        slow = [socket.create_connection((client.base_url.host, client.base_url.port)) for _ in range(5)]
+        try:
+            for connection in slow:
+                connection.sendall(SCORE[:-1])
+            until(lambda: scorer.score_slots.taken == 5)
+            assert client.post("/score", json=CALL).status_code == 200
+        finally:
+            for connection in slow:
+                connection.close()
+
+
+def test_calls_that_are_refused_say_nothing_of_how_long_a_call_takes(shared_tiny, store_url, monkeypatch):
+    with served(shared_tiny.bundles, store_url, model="din") as (client, app):
+        took = []
+        monkeypatch.setattr(app.state.service.queue, "took", took.append)
+        assert client.post("/score", json=CALL | {"item_ids": []}).status_code == 422
+        assert not took
+        assert client.post("/score", json=CALL).status_code == 200
+        assert len(took) == 1

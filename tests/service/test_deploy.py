@@ -131,6 +131,14 @@ def test_probes_ask_what_they_mean_and_the_end_leaves_time_to_drain():
     assert container["resources"]["limits"]["memory"]
 
 
+def test_versions_in_a_folder_that_is_read_only_are_looked_for():
+    (container,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    settings = {one["name"]: one.get("value") for one in container["env"]}
+    (mounted,) = [one for one in container["volumeMounts"] if one["mountPath"] == "/bundles"]
+    assert mounted["readOnly"]
+    assert float(settings["CTR_BUNDLES_POLL_S"]) > 0
+
+
 def test_it_scales_by_calls_in_flight_and_never_down_to_none():
     (metric,) = of_kind("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] in {family.name for family in Metrics().registry.collect()}

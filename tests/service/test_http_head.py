@@ -1,6 +1,7 @@
 """What comes before a body has limits: its bytes, and the time it takes."""
 
 import json
+import re
 import socket
 import time
 from contextlib import suppress
@@ -69,6 +70,40 @@ def test_a_long_body_is_no_long_head(running):
     head = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n"
     body = BODY + b" " * (3 * MAX_BYTES)
     assert exchanged(running, head + f"content-length: {len(body)}\r\n\r\n".encode(), body)[0] == 200
+
+
+POST = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+
+
+def statuses(client, *pieces):
+    """Of all answers on one connection, in their order."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=20) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.1)  # so each is a read of its own
+        return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", received(connection))]
+
+
+def test_a_head_that_begins_behind_a_body_counts_from_where_it_begins(running):
+    body = BODY + b" " * 20_000
+    head = POST % len(body)
+    last = head + b"connection: close\r\n\r\n"
+    assert statuses(running, head + b"\r\n" + body + last[:30], last[30:] + body) == [200, 200]
+    pieces = (head, b"\r\n" + body + last[:30], last[30:] + body)
+    assert statuses(running, *pieces) == [200, 200]
+    long = LIVE + b"x: " + b"y" * 500
+    assert statuses(running, head + b"\r\n" + body + long, *[b"y" * 6_000] * 3) == [200, 431]
+
+
+def test_a_refusal_comes_after_the_answers_before_it(running):
+    whole = POST % len(BODY) + b"\r\n" + BODY
+    for bad, status in ((LIVE + b"x: " + b"y" * MAX_BYTES + b"\r\n\r\n", 431), (b"GET\r\n\r\n", 400)):
+        assert statuses(running, whole + whole + bad) == [200, 200, status]
+
+
+def test_a_body_that_cannot_be_read_is_a_400_at_once(running):
+    head = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert statuses(running, head + b"no length\r\n")[0] == 400
 
 
 def test_what_is_no_http_is_a_400(running):

@@ -1,13 +1,15 @@
 """Labels: which version answers whom, and the file that says so."""
 
 import json
+import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.labels import FILE, Canary, Labels, LabelsInvalid, read_labels, write_labels
+from service.labels import FILE, Canary, Labels, LabelsInvalid, changing, read_labels, write_labels
 
 OLD, NEW = "20260101T000000Z", "20260201T000000Z"
 
@@ -85,3 +87,25 @@ def test_a_file_that_is_none_is_refused_naming_it_and_the_field(tmp_path, conten
 def test_a_version_is_no_path():
     with pytest.raises(ValidationError):
         Labels.model_validate(json.loads('{"stable": "20260101T000000Z/../x"}'))
+
+
+def test_a_shadow_is_no_label_to_ask_by():
+    labels = Labels(stable=OLD, canary=Canary(version=NEW, percent=5), shadow=NEW)
+    assert [labels.of(word) for word in ("stable", "canary", "shadow", "latest")] == [OLD, NEW, None, None]
+
+
+def test_one_changes_a_models_labels_at_a_time(tmp_path):
+    """Locks are of open files: two of one process are as two processes."""
+    order = []
+
+    def other():
+        with changing(tmp_path):
+            order.append("other")
+
+    with changing(tmp_path):
+        waiting = threading.Thread(target=other)
+        waiting.start()
+        time.sleep(0.1)
+        order.append("first")
+    waiting.join(60)
+    assert order == ["first", "other"]

@@ -2,11 +2,18 @@
 
 import resource
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import httpx
+import numpy as np
+import onnxruntime
 import psutil
+import pytest
+from onnx import TensorProto, helper
 
 import service.calls
+from service.cpu_session import CPUSession
+from store.bundle import GRAPH
 from tests.service.serving import NOBODY, served, until
 from tests.world import running_scorer
 
@@ -52,3 +59,25 @@ def test_a_request_that_memory_does_not_suffice_for_is_refused_and_others_are_no
         assert "memory: not enough for this request (Unable to allocate 7.00 GiB)" in refused.json()["detail"]
         assert client.post("/score", json=CALL).status_code == 200
         assert app.state.service.score_slots.taken == 0
+
+
+def test_memory_that_onnxruntime_does_not_get_is_said_as_such(din, monkeypatch):
+    """Its own words: a graph that asks for four petabytes."""
+    float32, int64 = TensorProto.FLOAT, TensorProto.INT64
+    value, info = helper.make_tensor("size", int64, [1], [2**50]), helper.make_tensor_value_info
+    nodes = [helper.make_node("Expand", ["x", "size"], ["large"]), helper.make_node("ReduceSum", ["large"], ["y"], keepdims=0)]
+    graph = helper.make_graph(nodes, "hungry", [info("x", float32, [1])], [info("y", float32, [])], [value])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    hungry = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    session = CPUSession(din, GRAPH, {spec.name for spec in din.manifest.inputs}, 1)
+    binding = hungry.io_binding()
+    binding.bind_cpu_input("x", np.ones(1, np.float32))
+    binding.bind_output("y", "cpu")
+    monkeypatch.setattr(
+        session, "_session", SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=hungry.run_with_iobinding)
+    )
+    monkeypatch.setattr(session, "_request_inputs", [])
+    monkeypatch.setattr(session, "_tables", {})
+    with pytest.raises(MemoryError):
+        session.run({}, [], {})

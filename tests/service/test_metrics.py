@@ -163,12 +163,14 @@ def test_past_the_deadline_the_answer_is_504_and_names_the_stage(slow):
     assert "limit 300 ms" in response.json()["detail"]
 
 
-def test_a_fault_of_the_store_is_never_a_504(shared_tiny):
+def test_a_fault_of_the_store_is_never_a_504(slow, shared_tiny):
     """The store's time is not the caller's error: the answer comes, degraded."""
+    _, hold = slow
+    hold(0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        with served(shared_tiny.bundles, url, store_timeout_ms=80) as (client, _):
-            response = scored(client, timeout_ms=30)
+        with served(shared_tiny.bundles, url, store_timeout_ms=160) as (client, _):
+            response = scored(client, timeout_ms=80)
     assert (response.status_code, response.json()["degraded"]) == (200, ["store_timeout"])
 
 

@@ -3,11 +3,13 @@
 import os
 import shutil
 import threading
+import time
 
 import pytest
 
+import service.bundles
 from service.bundle_folder import newest_in
-from service.bundles import Bundles
+from service.bundles import AGAIN_S, Bundles
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Canary, Labels, read_labels, write_labels
 from service.loading import Loading
@@ -230,6 +232,112 @@ def test_labels_of_another_process_are_followed(folder):
     other.load("din")
     ours.follow(newest=False)
     assert ours.get("din").version == THIRD
+
+
+def test_a_change_begins_from_the_labels_of_other_processes(folder):
+    folder.add("din", THIRD)
+    ours, other = opened(folder), opened(folder)
+    canary = Canary(version=SECOND, percent=10)
+    other.label("din", Labels(stable=FIRST, canary=canary))
+    assert ours.labels_of("din") == Labels(stable=FIRST, canary=canary)
+    other.label("din", Labels(stable=FIRST, canary=canary, shadow=SECOND))
+    ours.load("din", THIRD)
+    assert read_labels(folder.bundles / "din") == Labels(stable=THIRD, canary=canary, shadow=SECOND)
+    other.unload("din")
+    with pytest.raises(UnknownModel):
+        ours.labels_of("din")
+    with pytest.raises(UnknownModel):
+        ours.unload("din")
+
+
+def test_labels_that_cannot_be_read_do_not_stop_a_load(folder):
+    bundles = opened(folder)
+    (folder.bundles / "din" / FILE).write_text("{")
+    bundles.load("din", FIRST)
+    assert read_labels(folder.bundles / "din") == Labels(stable=FIRST)
+
+
+def test_labels_are_told_while_a_version_is_loaded(folder, monkeypatch):
+    bundles, loading, free, load = opened(folder), threading.Event(), threading.Event(), Loading.load
+
+    def slow(self, path):
+        loading.set()
+        assert free.wait(60)
+        return load(self, path)
+
+    monkeypatch.setattr(Loading, "load", slow)
+    changed = threading.Thread(target=bundles.load, args=("din", FIRST))
+    changed.start()
+    assert loading.wait(60)
+    assert bundles.labels_of("din") == Labels(stable=SECOND)
+    free.set()
+    changed.join(60)
+    assert bundles.labels_of("din") == Labels(stable=FIRST)
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """Loads fail while it holds anything, and are counted."""
+    tried, load = [], Loading.load
+    faults = [MemoryError("none left")]
+
+    def failing(self, path):
+        tried.append(path.name)
+        if faults:
+            raise faults[0]
+        return load(self, path)
+
+    monkeypatch.setattr(Loading, "load", failing)
+    return faults, tried
+
+
+def test_a_load_that_fails_for_another_reason_is_refused_too(folder, no_memory):
+    bundles = opened(folder)
+    assert bundles.names == []
+    with pytest.raises(BundleRefused, match="MemoryError: none left"):
+        bundles.load("din")
+    faults, _ = no_memory
+    faults.clear()
+    assert bundles.load("din").version == SECOND
+    assert bundles.refused == {f"din:{FIRST}": f"din:{FIRST}: MemoryError: none left"}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_load_that_failed_once_is_tried_again_after_a_pause(folder, no_memory, monkeypatch, labelled):
+    faults, tried = no_memory
+    faults.clear()
+    ours, other = opened(folder), opened(folder)
+    folder.add("din", THIRD)
+    if labelled:
+        other.load("din", THIRD)
+    faults.append(OSError("too many open files"))
+    tried.clear()
+    for _ in range(3):
+        ours.follow(newest=not labelled)
+    assert (ours.get("din").version, tried) == (SECOND, [THIRD])
+    faults.clear()
+    now = time.monotonic()
+    monkeypatch.setattr(service.bundles.time, "monotonic", lambda: now + AGAIN_S + 1)
+    ours.follow(newest=not labelled)
+    assert ours.get("din").version == THIRD
+
+
+def test_labels_whose_versions_could_not_be_loaded_at_the_start_are_followed_later(folder, monkeypatch):
+    write_labels(folder.bundles / "din", Labels(stable=SECOND, shadow=FIRST))
+    load = Loading.load
+
+    def failing(self, path):
+        if path.name == FIRST:
+            raise OSError("too many open files")
+        return load(self, path)
+
+    monkeypatch.setattr(service.bundles, "AGAIN_S", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(Loading, "load", failing)
+        bundles = opened(folder)
+    assert (bundles.get("din").version, bundles.shadow_of("din")) == (SECOND, None)
+    bundles.follow(newest=False)
+    assert bundles.shadow_of("din") == FIRST
 
 
 def test_new_versions_are_followed_where_that_is_wanted_and_no_labels_are(folder):

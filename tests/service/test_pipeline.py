@@ -1,14 +1,18 @@
+import time
+
 import numpy as np
 import pytest
 
+import service.pipeline
 from service.attend import Graph
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import NoModel, UnknownModel
+from service.errors import DeadlineExceeded, NoModel, UnknownModel
 from service.loading import Loading
 from service.metrics import STAGES, Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.request import ScoreRequest
+from store.connection import connect
 from store.types import Behaviours
 from tests.service.tiny import ITEMS, USER, expected
 
@@ -59,8 +63,6 @@ def test_the_path_enters_every_stage_once_and_in_order(pipeline):
 
 
 def test_a_store_that_is_down_gives_the_scores_of_a_user_without_behaviours(installed, pipeline):
-    from store.connection import connect
-
     down = Scorer(pipeline.bundles, StoreReader(connect("redis://127.0.0.1:1"), Metrics()))
     response = score(asked(at=1_000), down, StageTimer())
     bundle = pipeline.bundles.get("din").bundle
@@ -68,6 +70,28 @@ def test_a_store_that_is_down_gives_the_scores_of_a_user_without_behaviours(inst
     np.testing.assert_allclose(response.scores, wanted, atol=1e-6)
     assert response.degraded == ["store_down"]
     assert response.behaviours == 0
+
+
+def slowed(step, seconds):
+    def slow(*arguments, **named):
+        time.sleep(seconds)
+        return step(*arguments, **named)
+
+    return slow
+
+
+@pytest.mark.parametrize(("store_s", "search_s", "ends"), [(0.2, 0, False), (0.2, 0.2, True), (0, 0.2, True)])
+def test_a_store_that_fails_gives_back_the_time_it_used_and_no_more(pipeline, monkeypatch, store_s, search_s, ends):
+    down = Scorer(pipeline.bundles, StoreReader(connect("redis://127.0.0.1:1"), Metrics()))
+    monkeypatch.setattr(StoreReader, "fetch", slowed(StoreReader.fetch, store_s))
+    monkeypatch.setattr(service.pipeline, "search", slowed(service.pipeline.search, search_s))
+    timer = StageTimer()
+    timer.allow(100)
+    if ends:
+        with pytest.raises(DeadlineExceeded, match=r"^search: .* limit 100 ms"):
+            score(asked(), down, timer)
+    else:
+        assert score(asked(), down, timer).degraded == ["store_down"]
 
 
 def test_explanations_are_of_the_candidate_they_stand_at(pipeline):

@@ -34,10 +34,17 @@ def test_a_call_that_fails_gives_its_slot_back():
     assert slots.taken == 0
 
 
+def handed(queue, count):
+    """So many calls with the threads at once."""
+    held = ExitStack()
+    for _ in range(count):
+        held.enter_context(queue.handed())
+    return held
+
+
 def test_nobody_is_refused_before_anything_is_known_of_how_long_calls_take():
-    slots = Slots(64, queue=Queue(2, 0.05))
-    with taken(slots, 64):
-        assert slots.taken == 64
+    with handed(Queue(2, 0.05), 64):
+        pass
 
 
 def test_as_many_wait_as_have_their_turn_in_time():
@@ -45,11 +52,12 @@ def test_as_many_wait_as_have_their_turn_in_time():
     queue = Queue(2, 0.05)
     for _ in range(200):
         queue.took(0.01)
-    slots = Slots(64, queue=queue)
     with (
-        taken(slots, 11), slots.take(),
-        pytest.raises(Overloaded, match="queue: a wait of about 55 ms, limit 50 ms"), slots.take(),
+        handed(queue, 12),
+        pytest.raises(Overloaded, match="queue: a wait of about 55 ms, limit 50 ms"), queue.handed(),
     ):  # fmt: skip
+        pass
+    with handed(queue, 12):
         pass
 
 
@@ -57,8 +65,7 @@ def test_calls_that_take_longer_than_any_wait_still_find_free_threads():
     queue = Queue(2, 0.05)
     for _ in range(200):
         queue.took(3.0)
-    slots = Slots(64, queue=queue)
-    with taken(slots, 2), pytest.raises(Overloaded), slots.take():
+    with handed(queue, 2), pytest.raises(Overloaded), queue.handed():
         pass
 
 
@@ -66,8 +73,10 @@ def test_the_mean_follows_what_calls_take_now():
     queue = Queue(1, 0.05)
     for _ in range(200):
         queue.took(1.0)
-    with pytest.raises(Overloaded):
-        queue.check(1)
-    for _ in range(60):
-        queue.took(0.001)
-    queue.check(1)
+    with handed(queue, 1):
+        with pytest.raises(Overloaded), queue.handed():
+            pass
+        for _ in range(60):
+            queue.took(0.001)
+        with queue.handed():
+            pass

@@ -5,14 +5,16 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import psutil
 import pytest
+import uvicorn
+from uvicorn.supervisors import Multiprocess
 
+from service.server import LOAD_S, Parent
 from tests.service.serving import NOBODY, until
-from tests.service.tiny import VERSION
 from tests.world import running_scorer
 
 NEWER = "20270131T120000Z"
@@ -70,13 +72,23 @@ def test_a_killed_process_is_replaced_and_only_its_calls_in_flight_are_lost(runn
     assert len(lost) <= 4
 
 
+def served_by(process):
+    """Connections that each worker has taken and serves."""
+    return {pid: len(psutil.Process(pid).net_connections("tcp")) for pid in workers_of(process)}
+
+
 def test_all_agree_on_the_version(running):
-    _, url, tiny = running
+    process, url, tiny = running
     tiny.add("din", NEWER)
     body = {"parameters": {"version": NEWER}}
     assert httpx.post(f"{url}/v2/repository/models/din/load", json=body, headers=ADMIN, timeout=30).status_code == 200
     time.sleep(2)
-    assert {score(url).json()["version"] for _ in range(40)} == {NEWER}
+    listening = served_by(process)
+    with ExitStack() as stack:
+        callers = [stack.enter_context(httpx.Client(timeout=30)) for _ in range(40)]
+        assert {caller.post(f"{url}/score", json=SCORE).json()["version"] for caller in callers} == {NEWER}
+        taken = served_by(process)
+        assert all(taken[worker] > listening[worker] for worker in listening)  # each of them answered
 
 
 def test_an_end_ends_all(running):
@@ -85,4 +97,11 @@ def test_an_end_ends_all(running):
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     until(lambda: not any(psutil.pid_exists(child) for child in children), 10)
-    assert VERSION
+
+
+def test_a_replacement_may_load_for_longer_than_a_healthy_process_takes_to_answer(monkeypatch):
+    config, seen = uvicorn.Config("none", workers=2), []
+    monkeypatch.setattr(Multiprocess, "__init__", lambda self, config, sockets: setattr(self, "config", config))
+    monkeypatch.setattr(Multiprocess, "restart_all", lambda self: seen.append(self.config.timeout_worker_healthcheck))
+    Parent(config, [], 0).restart_all()
+    assert (seen, config.timeout_worker_healthcheck) == ([LOAD_S], 5)
