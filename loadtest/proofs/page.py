@@ -17,7 +17,7 @@ from loadtest.proofs.openapi import prove_openapi
 from loadtest.proofs.overload import prove_overload
 from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
-from loadtest.proofs.system import FOLDER, Row, system
+from loadtest.proofs.system import FOLDER, PATIENT, Row, system
 from loadtest.proofs.workers import prove_workers
 from loadtest.speed_table import RESULTS
 
@@ -33,7 +33,6 @@ HEADS = {
     "fuzz": "Raw sockets",
     "soak": "Time",
 }
-PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}
 
 console = Console(stderr=True)
 

@@ -8,13 +8,11 @@ import numpy as np
 from rich.console import Console
 
 from loadtest.open_loop import Job, offer_apart
-from loadtest.proofs.overload import knee_per_s
-from loadtest.proofs.system import Row, System, system
+from loadtest.proofs.system import PATIENT, Row, System, knee_per_s, system
 
 PIECES = 20  # of the whole time
 GROWTH_MB = 20.0  # from the middle to the end
 SLOPE_MS = 0.5  # of the median latency, over the whole time
-SETTINGS = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}  # a busy machine is no fault
 CONTROL_S = 40.0  # the control leaks so fast that this is enough
 
 console = Console(stderr=True)
@@ -33,9 +31,9 @@ class Soaked:
 
 def prove_soak(folder: Path, seconds: float) -> list[Row]:
     """A constant load on a scorer, and for a shorter time on one that leaks."""
-    with system(folder, SETTINGS, direct=True) as sound:
+    with system(folder, PATIENT, direct=True) as sound:
         soaked = soak(sound, max(knee_per_s(sound) / 2, 1), seconds)
-    with system(folder, SETTINGS, "loadtest.proofs.leaky_service", direct=True) as leaky:
+    with system(folder, PATIENT, "loadtest.proofs.leaky_service", direct=True) as leaky:
         control = soak(leaky, soaked.per_s, min(seconds, CONTROL_S))
     return soak_rows(soaked, seconds, control)
 

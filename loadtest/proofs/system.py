@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from redis import Redis
 from loadtest.bench_setup import Serving, bundles_of, fill_store
 from loadtest.bench_world import BenchWorld, Sizes
 from loadtest.fault_proxy import FaultProxy, fault_proxy
+from loadtest.open_loop import Job, offer
 from loadtest.service_process import service_process
 from loadtest.speed_work import Work, bodies
 from store.connection import connect
@@ -23,6 +25,10 @@ SIZES = Sizes(items=20_000, categories=300, life_categories=100)
 MODEL, LIFE, USERS, CANDIDATES = "sim_hard", 1_000, 40, 500
 SERVING = Serving("proved", {MODEL: {}, "mean_pool": {}}, {})
 ADMIN_KEY = "prove"
+KNEE_S, KNEE_CALLERS = 4.0, 4
+# A busy machine is no fault; CROWDED: nor are more callers than there are threads.
+PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}
+CROWDED = PATIENT | {"CTR_TIMEOUT_MS": "10000", "CTR_QUEUE_MS": "60000"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,15 @@ def system(folder: Path, settings: Mapping[str, str], module: str = "service", d
             ) as (process, port),
         ):  # fmt: skip
             yield System(process.pid, port, proxy, store_pid, bundles, bodies(world, work, USERS))
+
+
+def knee_per_s(one: System, seconds: float = KNEE_S, callers: int = KNEE_CALLERS) -> float:
+    """Answers a second where so many callers ask as fast as they are answered."""
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        outcome = offer(Job(one.port, one.requests, 1e6, 200, connections=callers))
+        count += int((outcome.status == 200).sum())
+    return count / (time.perf_counter() - started)
 
 
 def _pin(pids: Sequence[int], cores: Sequence[int]) -> None:

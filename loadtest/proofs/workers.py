@@ -10,14 +10,13 @@ from pathlib import Path
 
 import psutil
 
-from loadtest.proofs.overload import knee_per_s
-from loadtest.proofs.system import Row, System, system
+from loadtest.proofs.system import CROWDED, Row, System, knee_per_s, system
 
 CALLERS, BEFORE_S, AFTER_S, RESTARTED_S = 4, 1.0, 3.0, 1.0
 CONNECTIONS = (2, 4, 16)
 KEPT = 0.8  # of the throughput of two connections, that sixteen still have
 RATE_S = 3.0
-SETTINGS = {"CTR_WORKERS": "2", "CTR_REQUEST_THREADS": "1", "CTR_QUEUE_MS": "60000", "CTR_TIMEOUT_MS": "10000"}
+SETTINGS = CROWDED | {"CTR_WORKERS": "2", "CTR_REQUEST_THREADS": "1"}
 
 
 def prove_workers(folder: Path) -> list[Row]:
