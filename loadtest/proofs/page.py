@@ -65,15 +65,13 @@ def prove_part(part: str, sizes: Mapping[str, float], folder: Path) -> list[Row]
     """The rows of one part."""
     proofs: dict[str, Callable[[], list[Row]]] = {
         "overload": lambda: prove_overload(folder, sizes["overload_s"]),
+        "faults": lambda: prove_faults(folder, sizes["faults_s"]),
         "drain": lambda: prove_drain(folder),
         "workers": lambda: prove_workers(folder),
         "soak": lambda: prove_soak(folder, sizes["soak_s"]),
     }
     if part in proofs:
         return proofs[part]()
-    if part == "faults":
-        with system(folder, {}) as one:  # the default policy
-            return prove_faults(one, sizes["faults_s"])
     with system(folder, PATIENT, direct=True) as one:
         if part == "swaps":
             return prove_swaps(one, int(sizes["swaps"]))
