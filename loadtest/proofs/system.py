@@ -126,6 +126,16 @@ def knee_per_s(one: System, seconds: float = KNEE_S, callers: int = KNEE_CALLERS
     return count / (time.perf_counter() - started)
 
 
+def workers_of(parent: int) -> set[int]:
+    """Processes that run the scorer; not multiprocessing's own, nor one that is dead."""
+    workers = set()
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                workers.add(child.pid)
+    return workers
+
+
 def _pin(pids: Sequence[int], cores: Sequence[int]) -> None:
     """All threads of some processes."""
     for pid in pids:
