@@ -25,7 +25,7 @@ ADMIN_KEY = "prove"
 KNEE_S, KNEE_CALLERS = 4.0, 4
 # A busy machine is no fault; CROWDED: nor are more callers than there are threads.
 PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}
-CROWDED = PATIENT | {"CTR_TIMEOUT_MS": "10000", "CTR_QUEUE_MS": "60000"}
+CROWDED = PATIENT | {"CTR_TIMEOUT_MS": "10000", "CTR_QUEUE_MS": "60000", "CTR_SLOW_MS": "0"}
 
 
 @dataclass(frozen=True)
