@@ -36,6 +36,9 @@ class Fault:
     reply: bytes = b""  # an error in place of the store's replies, `-LOADING ...`
 
 
+NO_FAULT = Fault()
+
+
 class FaultProxy:
     """A running proxy."""
 
@@ -43,7 +46,7 @@ class FaultProxy:
         self._target, self.port = urlsplit(url), 0
         self.connections = 0  # taken so far
         self.commands = 0  # that were seen
-        self._fault, self._loop = Fault(), loop
+        self._fault, self._loop = NO_FAULT, loop
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -65,6 +68,10 @@ class FaultProxy:
     def url(self) -> str:
         """Where it listens, in place of the store."""
         return f"redis://127.0.0.1:{self.port}"
+
+    def lead_to(self, url: str) -> None:
+        """Stand for another server, for connections from now on."""
+        self._target = urlsplit(url)
 
     async def listen(self) -> None:
         """Take connections, on the same port each time."""
@@ -173,14 +180,15 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextmanager
-def fault_proxy(url: str) -> Iterator[FaultProxy]:
-    """A proxy before a server, redis:// or unix://, in a thread of its own."""
+def fault_proxy(url: str, fault: Fault = NO_FAULT) -> Iterator[FaultProxy]:
+    """A proxy before a server, redis:// or unix://, in a thread of its own; with a fault from the start on."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fault proxy", daemon=True)
     thread.start()
     proxy = FaultProxy(url, loop)
     try:
         asyncio.run_coroutine_threadsafe(proxy.listen(), loop).result(10)
+        proxy.fault = fault
         yield proxy
     finally:
         asyncio.run_coroutine_threadsafe(proxy.close(), loop).result(10)

@@ -29,7 +29,8 @@ from store.connection import connect
 from store.embedded import embedded_store
 
 MODELS: dict[str, dict[str, Any]] = {"din": {}, "mean_pool": {}}  # a graph of some milliseconds, and one of less than one
-SERVING = Serving("peer_servers", MODELS, {"CTR_TIMEOUT_MS": "10000", "CTR_STORE_TIMEOUT_MS": "1000"})  # nobody else has limits
+LIMITS = {"CTR_TIMEOUT_MS": "10000", "CTR_QUEUE_MS": "10000", "CTR_STORE_TIMEOUT_MS": "1000"}  # nobody else has any
+SERVING = Serving("peer_servers", MODELS, LIMITS)
 SYSTEMS = {  # name -> module that is run, None = ours
     "longtrail": None,
     "FastAPI": "loadtest.peers.fastapi_app",

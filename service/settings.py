@@ -53,7 +53,7 @@ class Settings(BaseModel):
         64, ge=1, description="Calls working or waiting, of /score, /events and /users each; one more is answered 429."
     )  # fmt: skip
     queue_ms: float = Field(
-        50, gt=0, description="Longest expected wait for a thread; a call of scoring that would wait longer is answered 429."
+        10, gt=0, description="Longest expected wait for a thread; a call of scoring that would wait longer is answered 429."
     )  # fmt: skip
     timeout_ms: float = Field(250, gt=0, description="Longest time for a request; its own timeout_ms can shorten it.")
     max_candidates: int = Field(1000, ge=1, description="Longest item_ids of a request.")

@@ -13,17 +13,21 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from loadtest.proofs.system import Row, System
+from loadtest.proofs.system import FUZZED, Row, System
 
+AIMED_AT = b"THE-MODEL"  # in paths: a model that there is
 PATHS = (
-    "/score", "/events", "/v2/models/mean_pool/infer", "/v2/models/mean_pool", "/v2/repository/index", "/users/x/behaviours",
+    "/score", "/events", "/v2/models/THE-MODEL/infer", "/v2/models/THE-MODEL", "/v2/repository/index", "/users/x/behaviours",
     "/users/x/behaviours?limit=-1&after=1-1", "/v2", "/metrics", "/ui", "/ui/users/x?bins=3", "/ui/files/../../settings.py",
-    "/docs", "/openapi.json", "/admin/models/mean_pool/labels", "/%00", "/" + "a" * 9_000, "*", "", "http://other/score",
+    "/docs", "/openapi.json", "/admin/models/THE-MODEL/labels", "/%00", "/" + "a" * 9_000, "*", "", "http://other/score",
 )  # fmt: skip
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "G\0T", "")
 ALLOWED = {503, 504}  # that the contract names
 BOMB = gzip.compress(b"0" * 10_000_000)
 SAY_EVERY_S = 20.0
+# Without an answer: the scorer closes the connection; it says nothing for half a second; nobody waits for it.
+CLOSED, SILENT, HUNG_UP = "closed", "silent", "hung up on"
+SILENT_SHARE = 0.01  # of the cases at most: it waits for the rest of what is too short
 
 console = Console(stderr=True)
 
@@ -33,17 +37,17 @@ class Fuzzed:
     """What came back."""
 
     cases: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)  # by the first digit of the status; none: no answer
+    kinds: Counter[str] = field(default_factory=Counter)  # by the first digit of the status, or `CLOSED`, `SILENT`, `HUNG_UP`
     bad: list[str] = field(default_factory=list)
     alive: str = ""  # what a good request is answered afterwards
 
 
 def prove_fuzz(system: System, seconds: float) -> list[Row]:
     """Raw sockets for so long."""
-    return fuzz_rows(fuzz(system.port, system.requests[0], seconds), seconds)
+    return fuzz_rows(fuzz(system.port, system.requests[0], seconds, FUZZED), seconds)
 
 
-def fuzz(port: int, good: bytes, seconds: float, seed: int = 1) -> Fuzzed:
+def fuzz(port: int, good: bytes, seconds: float, model: str, seed: int = 1) -> Fuzzed:
     """Send what should be refused for so long, then the body of a good request."""
     rng, seen = random.Random(seed), Fuzzed()
     started = said = time.perf_counter()
@@ -51,13 +55,13 @@ def fuzz(port: int, good: bytes, seconds: float, seed: int = 1) -> Fuzzed:
         if now - said > SAY_EVERY_S:
             said = now
             console.print(f"fuzz: {now - started:.0f} s, {seen.cases} cases, {len(seen.bad)} bad", highlight=False)
-        sent = rng.choice(CASES)(rng)
+        sent = rng.choice(CASES)(rng).replace(AIMED_AT, model.encode())
         try:
             status = _answer(port, sent, rng)
         except ConnectionRefusedError:
             seen.bad.append(f"nobody listens any more: {sent[:200]!r}")
             return seen
-        seen.kinds[status[:1] + "xx" if status else "none"] += 1
+        seen.kinds[status[:1] + "xx" if status.isdigit() else status] += 1
         seen.cases += 1
         if status.startswith("5") and int(status) not in ALLOWED:
             seen.bad.append(f"{status}: {sent[:200]!r}")
@@ -71,15 +75,18 @@ def fuzz_rows(seen: Fuzzed, seconds: float) -> list[Row]:
     """Verdicts."""
     answers = ", ".join(f"{kind} {count}" for kind, count in sorted(seen.kinds.items()))
     first = f": {seen.bad[0]}" if seen.bad else ""
+    silent = seen.kinds[SILENT] / max(seen.cases, 1)
     return [
         Row("raw sockets: answers of 5xx but 503 and 504", f"{len(seen.bad)} ({answers}){first}", "0", seen.cases, seconds,
             not seen.bad),
+        Row("raw sockets: without an answer for half a second", f"{silent:.1%}", f"{SILENT_SHARE:.0%}", seen.cases, seconds,
+            silent <= SILENT_SHARE),
         Row("raw sockets: the scorer scores afterwards", seen.alive, "200", 1, 0, seen.alive == "200"),
     ]  # fmt: skip
 
 
 def _answer(port: int, sent: bytes, rng: random.Random) -> str:
-    """The status of what comes back, "" = nothing does."""
+    """The status of what comes back, or why there is none."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.settimeout(0.5)
         try:
@@ -89,11 +96,13 @@ def _answer(port: int, sent: bytes, rng: random.Random) -> str:
                 connection.sendall(sent[at : at + size])
                 at += size
             if rng.random() < 0.05:
-                return ""  # hangs up without reading
+                return HUNG_UP
             head = connection.recv(4_096)
+        except TimeoutError:
+            return SILENT
         except OSError:
-            return ""
-    return head[9:12].decode("latin-1") if head.startswith(b"HTTP/1.1 ") else ""
+            return CLOSED
+    return head[9:12].decode("latin-1") if head.startswith(b"HTTP/1.1 ") else CLOSED
 
 
 def _request(method: str, path: str, body: bytes, media: str, *headers: str, length: str | None = None) -> bytes:
@@ -139,7 +148,7 @@ def _tensors(rng: random.Random) -> bytes:
     length = rng.choice([len(head), 0, -1, 10**12, "x"])
     body = head + rng.randbytes(rng.choice([0, 8, 16]))
     return _request(
-        "POST", "/v2/models/mean_pool/infer", body, "application/octet-stream", f"inference-header-content-length: {length}"
+        "POST", "/v2/models/THE-MODEL/infer", body, "application/octet-stream", f"inference-header-content-length: {length}"
     )
 
 

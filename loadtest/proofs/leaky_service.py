@@ -1,5 +1,7 @@
-"""A scorer that keeps a little of every request and gets slower as it runs: what a soak has to find out."""
+"""A scorer that keeps LEAKED_BYTES of every request, and takes SLOWER_S longer for each second since its start: what a soak has
+to find out."""
 
+import os
 import time
 from typing import Any
 
@@ -7,8 +9,7 @@ import service.calls
 import service.pipeline
 from service.__main__ import main
 
-KEPT_BYTES = 100_000  # of a request
-SLOWER = 0.5e-3  # seconds of a request, for each that it has run
+KEPT_BYTES, SLOWER_S = int(os.environ["LEAKED_BYTES"]), float(os.environ["SLOWER_S"])
 
 _kept: list[bytes] = []
 _started = time.perf_counter()
@@ -16,7 +17,7 @@ _started = time.perf_counter()
 
 def _leaking(*arguments: Any) -> Any:
     _kept.append(b"x" * KEPT_BYTES)
-    time.sleep((time.perf_counter() - _started) * SLOWER)
+    time.sleep((time.perf_counter() - _started) * SLOWER_S)
     return service.pipeline.score(*arguments)
 
 

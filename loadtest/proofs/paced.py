@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Paced:
     whole: NDArray[np.bool_]  # [N] not degraded
     errors: int  # requests without an answer
     cpu_s: float  # of the generator
+    ended_s: float  # when the last was sent, by time.perf_counter
     generator: str
 
 
@@ -53,14 +55,16 @@ def by_wrk(port: int, bodies: Sequence[bytes], per_s: float, seconds: float) -> 
     failed = ERRORS.search(done.stdout)
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
     return Paced(
-        lines[:, 1], lines[:, 2].astype(np.int64), lines[:, 3] == 1, sum(map(int, failed.groups())) if failed else 0, cpu_s, "wrk"
-    )
+        lines[:, 1], lines[:, 2].astype(np.int64), lines[:, 3] == 1, sum(map(int, failed.groups())) if failed else 0, cpu_s,
+        float(lines[:, 0].max(initial=0)), "wrk",
+    )  # fmt: skip
 
 
 def by_ours(port: int, bodies: Sequence[bytes], per_s: float, seconds: float) -> Paced:
     """With the generator of the benchmarks."""
+    ended_s = time.perf_counter() + seconds  # or a little later: its process has to start
     outcome = offer_apart(Job(port, bodies, per_s, int(per_s * seconds), connections=CONNECTIONS))
     there = outcome.status > 0
     took_ms = (outcome.answer_ms - outcome.late_ms)[there]
     whole = ~outcome.degraded[there] & (outcome.status[there] == 200)
-    return Paced(took_ms, outcome.status[there], whole, int((~there).sum()), outcome.cpu_s, "ours (Python)")
+    return Paced(took_ms, outcome.status[there], whole, int((~there).sum()), outcome.cpu_s, ended_s, "ours (Python)")

@@ -6,6 +6,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -13,69 +18,136 @@ from rich.console import Console
 
 from loadtest.open_loop import Job, Outcome, offer_apart
 from loadtest.proofs.system import ADMIN_KEY, MODEL, Row, System
-from store.bundle import versions
+from store.bundle import GRAPH, versions
 
 IN_TURN = 3  # versions: one answers, the one before stays loaded, the third has to be loaded
 PER_S, BETWEEN_S, BEFORE_S = 20.0, 0.5, 4.0
 SPARE = 1.5  # the load lasts so much longer than the swaps are thought to: they must not outlast it
-GROWTH_MB = 100.0  # Triton's limit for its own test of this
+DAMAGED_EVERY = 5  # swaps there is a call for a version that cannot be loaded
+GROWTH = 0.2  # of a bundle, of memory a swap: what a version leaves behind would be a whole one
 
 console = Console(stderr=True)
 
 
+@dataclass
+class Swapped:
+    """What was seen of versions that changed."""
+
+    bundle_mb: float
+    took_s: list[float] = field(default_factory=list)  # of calls of load
+    failed: int = 0  # of those
+    not_refused: int = 0  # of calls for the damaged version
+    damaged: int = 0
+    memory_mb: list[float] = field(default_factory=list)
+    answered: Counter[str] = field(default_factory=Counter)  # versions of an answer after each call
+    strange: int = 0  # of those, by another version than the one that should be there
+    seconds: float = 0.0
+    outlasted: bool = False  # by the load
+    wrong: int = 0  # requests of the load
+    n: int = 0
+    p99_ms: tuple[float, float] = (0.0, 0.0)  # before, during
+    stall_ms: tuple[float, float] = (0.0, 0.0)
+
+
 def prove_swaps(system: System, swaps: int) -> list[Row]:
-    """`swaps` times another version, half a second apart, under a constant load."""
+    """`swaps` times another version, half a second apart, under a constant load; now and then one that is damaged."""
     names = _versions(system)
+    folder = system.bundles / MODEL
+    seen = Swapped(sum(path.stat().st_size for path in (folder / names[0]).iterdir()) / 2**20)
     alone_s = median([_timed_load(system, names[i % IN_TURN])[0] for i in range(1, 6)])
     calm = offer_apart(Job(system.port, system.requests, PER_S, int(PER_S * BEFORE_S)))
     still = _Stalls(system)
     time.sleep(BEFORE_S)
     before_ms = still.end()
-    count = int(PER_S * SPARE * (swaps * (BETWEEN_S + 2 * alone_s) + 5))
+    seen.n = int(PER_S * SPARE * (swaps * (BETWEEN_S + 2 * alone_s) + 5))
     outcomes: list[Outcome] = []
-    load = threading.Thread(target=lambda: outcomes.append(offer_apart(Job(system.port, system.requests, PER_S, count))))
+    load = threading.Thread(target=lambda: outcomes.append(offer_apart(Job(system.port, system.requests, PER_S, seen.n))))
     load.start()
-    memory_mb: list[float] = []
-    took_s: list[float] = []
-    refused, stalls, started = 0, _Stalls(system), time.perf_counter()
-    for i in range(swaps):
-        seconds, status = _timed_load(system, names[i % IN_TURN])
-        took_s.append(seconds)
-        refused += status != 200
-        memory_mb.append(system.memory_mb())
-        if (i + 1) % 10 == 0:
-            console.print(f"swaps: {i + 1}/{swaps}, {seconds * 1000:.0f} ms, {memory_mb[-1]:.0f} MiB", highlight=False)
-        time.sleep(BETWEEN_S)
-    lasted, during_ms = time.perf_counter() - started, stalls.end()
+    stalls, started = _Stalls(system), time.perf_counter()
+    with _damaged(folder, names) as damaged:
+        for i in range(swaps):
+            _swap(system, names[i % IN_TURN], seen)
+            if i % DAMAGED_EVERY == 0:
+                seen.damaged += 1
+                seen.not_refused += not 400 <= _timed_load(system, damaged)[1] < 500
+                _look(system, names[i % IN_TURN], seen)
+            if (i + 1) % 10 == 0:
+                console.print(
+                    f"swaps: {i + 1}/{swaps}, {seen.took_s[-1] * 1000:.0f} ms, {seen.memory_mb[-1]:.0f} MiB", highlight=False
+                )
+            time.sleep(BETWEEN_S)
+    seen.seconds, during_ms, seen.outlasted = time.perf_counter() - started, stalls.end(), load.is_alive()
     load.join()
-    p99 = [float(np.percentile(one.latency_ms[: int(PER_S * lasted)], 99)) for one in (calm, outcomes[0])]
-    wrong = int(outcomes[0].wrong.sum())
-    return swap_rows(swaps, lasted, count, wrong, refused, took_s, memory_mb, (p99[0], p99[1]), (max(before_ms), max(during_ms)))
+    during = outcomes[0].latency_ms[: int(PER_S * seen.seconds)]
+    seen.p99_ms = (float(np.percentile(calm.latency_ms, 99)), float(np.percentile(during, 99)))
+    seen.wrong, seen.stall_ms = int(outcomes[0].wrong.sum()), (max(before_ms), max(during_ms))
+    return swap_rows(seen)
 
 
-def swap_rows(
-    swaps: int, seconds: float, count: int, wrong: int, refused: int, took_s: list[float], memory_mb: list[float],
-    p99_ms: tuple[float, float], stall_ms: tuple[float, float],
-) -> list[Row]:  # fmt: skip
-    """Verdicts; of pairs the first was measured before the swaps."""
-    grown = growth_mb(memory_mb)
+def swap_rows(seen: Swapped) -> list[Row]:
+    """Verdicts."""
+    swaps, seconds = len(seen.took_s), seen.seconds
+    grown, limit = growth_mb(seen.memory_mb), GROWTH * seen.bundle_mb
     return [
-        Row("swaps: failed requests", str(wrong), "0", count, seconds, wrong == 0),
-        Row("swaps: calls of load that failed", str(refused), "0", swaps, seconds, refused == 0),
-        Row("swaps: time of a call of load, median", f"{median(took_s) * 1000:.0f} ms", "", swaps, seconds, True),
-        Row("swaps: p99 of requests before, during", f"{p99_ms[0]:.1f}, {p99_ms[1]:.1f} ms", "", int(PER_S * seconds),
+        Row("swaps: failed requests", str(seen.wrong), "0", seen.n, seconds, seen.wrong == 0),
+        Row("swaps: the load outlasted them", "yes" if seen.outlasted else "no", "yes", seen.n, seconds, seen.outlasted),
+        Row("swaps: calls of load that failed", str(seen.failed), "0", swaps, seconds, seen.failed == 0),
+        Row("swaps: damaged versions that were not refused", str(seen.not_refused), "0", seen.damaged, seconds,
+            not seen.not_refused),
+        Row("swaps: answers by another version than the last that was loaded, and versions that answered",
+            f"{seen.strange}, {len(seen.answered)}", f"0, {IN_TURN}", seen.answered.total(), seconds,
+            not seen.strange and len(seen.answered) == IN_TURN),
+        Row("swaps: time of a call of load, median", f"{median(seen.took_s) * 1000:.0f} ms", "", swaps, seconds, True),
+        Row("swaps: p99 of requests before, during", f"{seen.p99_ms[0]:.1f}, {seen.p99_ms[1]:.1f} ms", "", int(PER_S * seconds),
             seconds, True),
-        Row("swaps: longest stall of the event loop before, during", f"{stall_ms[0]:.0f}, {stall_ms[1]:.0f} ms", "", swaps,
-            seconds, True),
-        Row("swaps: memory, from the middle to the end", f"{grown:+.1f} MiB", f"{GROWTH_MB:g} MiB", swaps, seconds,
-            grown <= GROWTH_MB),
+        Row("swaps: longest stall of the event loop before, during", f"{seen.stall_ms[0]:.0f}, {seen.stall_ms[1]:.0f} ms", "",
+            swaps, seconds, True),
+        Row("swaps: memory a swap, in the second half", f"{grown:+.2f} MiB", f"{limit:.2f} MiB, {GROWTH:g} of a bundle", swaps,
+            seconds, grown <= limit),
     ]  # fmt: skip
 
 
 def growth_mb(memory_mb: list[float]) -> float:
-    """From the third quarter of the swaps to the last, by medians: a swap holds both versions for a moment."""
+    """A swap, from the third quarter of the swaps to the last, by medians: a swap holds both versions for a moment."""
     quarter = max(len(memory_mb) // 4, 1)
-    return median(memory_mb[-quarter:]) - median(memory_mb[-2 * quarter : -quarter] or memory_mb[:1])
+    return (median(memory_mb[-quarter:]) - median(memory_mb[-2 * quarter : -quarter] or memory_mb[:1])) / quarter
+
+
+def _swap(system: System, version: str, seen: Swapped) -> None:
+    seconds, status = _timed_load(system, version)
+    seen.took_s.append(seconds)
+    seen.failed += status != 200
+    seen.memory_mb.append(system.memory_mb())
+    _look(system, version, seen)
+
+
+def _look(system: System, version: str, seen: Swapped) -> None:
+    """Which version answers."""
+    request = urllib.request.Request(f"{system.url}/score", system.requests[0], {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answered = str(json.load(answer)["version"])
+    seen.answered[answered] += 1
+    seen.strange += answered != version
+
+
+@contextmanager
+def _damaged(folder: Path, names: list[str]) -> Iterator[str]:
+    """A later version, whose graph ends too early."""
+    name = f"{int(names[-1][:4]) + 1}{names[-1][4:]}"
+    _copy(folder, names[0], name)
+    graph = folder / name / GRAPH
+    graph.write_bytes(graph.read_bytes()[:-9])
+    try:
+        yield name
+    finally:
+        shutil.rmtree(folder / name)
+
+
+def _copy(folder: Path, version: str, name: str) -> None:
+    """The same bundle as another version."""
+    shutil.copytree(folder / version, folder / name)
+    manifest = json.loads((folder / name / "manifest.json").read_text())
+    (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
 
 
 def _versions(system: System) -> list[str]:
@@ -85,9 +157,7 @@ def _versions(system: System) -> list[str]:
     names = [first, *(f"{int(first[:4]) + i}{first[4:]}" for i in range(1, IN_TURN))]
     for name in names:
         if not (folder / name).is_dir():
-            shutil.copytree(folder / first, folder / name)
-            manifest = json.loads((folder / name / "manifest.json").read_text())
-            (folder / name / "manifest.json").write_text(json.dumps(manifest | {"version": name}))
+            _copy(folder, first, name)
     return names
 
 

@@ -1,28 +1,32 @@
 """What is put to the proof: a scorer over a store behind a proxy that can fail, with users of a known length."""
 
 import os
-import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from redis import Redis
 
 from loadtest.bench_setup import Serving, bundles_of, fill_store
 from loadtest.bench_world import BenchWorld, Sizes
-from loadtest.fault_proxy import FaultProxy, fault_proxy
+from loadtest.fault_proxy import NO_FAULT, Fault, FaultProxy, fault_proxy
+from loadtest.open_loop import Job, offer
+from loadtest.proofs.proved_store import ProvedStore
 from loadtest.service_process import service_process
 from loadtest.speed_work import Work, bodies
-from store.connection import connect
-from store.embedded import embedded_store
 
 FOLDER = Path("runs/prove")
 SIZES = Sizes(items=20_000, categories=300, life_categories=100)
 MODEL, LIFE, USERS, CANDIDATES = "sim_hard", 1_000, 40, 500
-SERVING = Serving("proved", {MODEL: {}, "mean_pool": {}}, {})
+FUZZED = "mean_pool"  # calls that are made up are aimed at it: the other model serves on when it is unloaded
+SERVING = Serving("proved", {MODEL: {}, FUZZED: {}}, {})
 ADMIN_KEY = "prove"
+KNEE_S, KNEE_CALLERS = 4.0, 4
+# A busy machine is no fault; CROWDED: nor are more callers than there are threads.
+PATIENT = {"CTR_STORE_TIMEOUT_MS": "100", "CTR_STORE_CONNECT_TIMEOUT_MS": "100", "CTR_TIMEOUT_MS": "1000", "CTR_QUEUE_MS": "1000"}
+CROWDED = PATIENT | {"CTR_TIMEOUT_MS": "10000", "CTR_QUEUE_MS": "60000", "CTR_SLOW_MS": "0"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class System:
     pid: int
     port: int
     proxy: FaultProxy
-    store_pid: int
+    store: ProvedStore
     bundles: Path
     requests: Sequence[bytes]
 
@@ -57,7 +61,7 @@ class System:
     def pinned(self) -> Iterator[None]:
         """Scorer and store on the first core alone, so that a generator on another one is not what is measured."""
         cores = sorted(os.sched_getaffinity(0))
-        pids = (self.pid, self.store_pid)
+        pids = (self.pid, self.store.pid)
         _pin(pids, cores[:1])
         own = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores[1:] or cores)
@@ -68,13 +72,14 @@ class System:
             _pin(pids, cores)
 
     @contextmanager
-    def frozen_store(self) -> Iterator[None]:
-        """SIGSTOP: the store holds its connections and answers nothing."""
-        os.kill(self.store_pid, signal.SIGSTOP)
+    def killed_store(self) -> Iterator[None]:
+        """SIGKILL; at the end it is started again, and the proxy leads to it."""
+        self.store.kill()
         try:
             yield
         finally:
-            os.kill(self.store_pid, signal.SIGCONT)
+            self.store.start()
+            self.proxy.lead_to(self.store.url)
 
     def memory_mb(self) -> float:
         """Resident memory of the scorer."""
@@ -82,30 +87,54 @@ class System:
 
 
 @contextmanager
-def system(folder: Path, settings: Mapping[str, str], module: str = "service", direct: bool = False) -> Iterator[System]:
+def system(
+    folder: Path, settings: Mapping[str, str], module: str = "service", direct: bool = False, fault: Fault = NO_FAULT
+) -> Iterator[System]:
     """Made once in `folder`, used again after that.
 
     `settings`: CTR_ variables; `module`: what is run; `direct`: without the proxy, where speed is
-    measured.
+    measured; `fault`: what the proxy does while the scorer starts, and until another is set.
     """
     world = BenchWorld(SIZES)
     bundles = bundles_of(world, SERVING, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with embedded_store(folder / "store", borrow=False) as store_url:
-        redis: Redis = connect(store_url)
+    store = ProvedStore(folder / "store")
+    try:
+        store.start()
+        redis = store.client()
         fill_store(world, redis, {LIFE: USERS}, [])
-        store_pid = int(redis.info("server")["process_id"])
         redis.close()
         work = Work("tree", MODEL, LIFE, 1, life=LIFE, categories=50, candidates=CANDIDATES, serving=SERVING)
         with (
-            fault_proxy(store_url) as proxy,
+            fault_proxy(store.url, fault) as proxy,
             service_process(
                 "", "/v2/health/ready", folder / "scorer.log", module=module, CTR_BUNDLES=str(bundles),
-                CTR_REDIS_URL=store_url if direct else proxy.url, CTR_ADMIN_API_KEY=ADMIN_KEY, CTR_MODEL=MODEL,
+                CTR_REDIS_URL=store.url if direct else proxy.url, CTR_ADMIN_API_KEY=ADMIN_KEY, CTR_MODEL=MODEL,
                 **settings,
             ) as (process, port),
         ):  # fmt: skip
-            yield System(process.pid, port, proxy, store_pid, bundles, bodies(world, work, USERS))
+            yield System(process.pid, port, proxy, store, bundles, bodies(world, work, USERS))
+    finally:
+        store.stop()
+
+
+def knee_per_s(one: System, seconds: float = KNEE_S, callers: int = KNEE_CALLERS) -> float:
+    """Answers a second where so many callers ask as fast as they are answered."""
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        outcome = offer(Job(one.port, one.requests, 1e6, 200, connections=callers))
+        count += int((outcome.status == 200).sum())
+    return count / (time.perf_counter() - started)
+
+
+def workers_of(parent: int) -> set[int]:
+    """Processes that run the scorer; not multiprocessing's own, nor one that is dead."""
+    workers = set()
+    for child in psutil.Process(parent).children():
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(child.cmdline()):
+                workers.add(child.pid)
+    return workers
 
 
 def _pin(pids: Sequence[int], cores: Sequence[int]) -> None:

@@ -5,19 +5,16 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
-from loadtest.proofs.overload import knee_per_s
-from loadtest.proofs.system import Row, System, system
+from loadtest.proofs.system import CROWDED, Row, System, knee_per_s, system, workers_of
 
 CALLERS, BEFORE_S, AFTER_S, RESTARTED_S = 4, 1.0, 3.0, 1.0
 CONNECTIONS = (2, 4, 16)
 KEPT = 0.8  # of the throughput of two connections, that sixteen still have
 RATE_S = 3.0
-SETTINGS = {"CTR_WORKERS": "2", "CTR_REQUEST_THREADS": "1", "CTR_QUEUE_MS": "60000", "CTR_TIMEOUT_MS": "10000"}
+ANSWERED_S = 60.0  # patience with a new process
+SETTINGS = CROWDED | {"CTR_WORKERS": "2", "CTR_REQUEST_THREADS": "1"}
 
 
 def prove_workers(folder: Path) -> list[Row]:
@@ -25,6 +22,9 @@ def prove_workers(folder: Path) -> list[Row]:
     with system(folder, SETTINGS, direct=True) as two:
         _wait_for(two, 2, -1)
         rows = _killed(two)
+        _wait_for(two, 2, -1)
+        answered_s = _answered_after_s(two)
+        rows.insert(1, Row("both processes killed: a new one answers after", f"{answered_s:.2f} s", "", 1, answered_s, True))
         _wait_for(two, 2, -1)
         rates = [knee_per_s(two, RATE_S, callers) for callers in CONNECTIONS]
     return [*rows, rate_row(rates)]
@@ -79,14 +79,16 @@ def _killed(two: System) -> list[Row]:
     ]  # fmt: skip
 
 
-def workers_of(parent: int) -> set[int]:
-    """Processes that run the scorer; not multiprocessing's own, nor one that is dead."""
-    workers = set()
-    for child in psutil.Process(parent).children():
-        with suppress(psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                workers.add(child.pid)
-    return workers
+def _answered_after_s(two: System) -> float:
+    """Both processes are killed, so that only a new one can answer: how long that takes."""
+    for worker in workers_of(two.pid):
+        os.kill(worker, signal.SIGKILL)
+    died = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", two.port, timeout=ANSWERED_S)
+    connection.request("POST", "/score", two.requests[0], {"content-type": "application/json"})
+    connection.getresponse().read()
+    connection.close()
+    return time.perf_counter() - died
 
 
 def _wait_for(two: System, count: int, but: int, patience_s: float = 10.0) -> float:

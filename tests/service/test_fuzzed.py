@@ -1,6 +1,7 @@
 """Calls made up from the API's description and against it, and bytes that are none: no answer is a 5xx, the scorer lives."""
 
 import json
+import os
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.service.serving import served
 from tests.service.tiny import ITEMS
 
 GOOD = json.dumps({"user_id": "u1", "item_ids": list(ITEMS), "model": "din"}).encode()
-EXAMPLES, RAW_S = 1, 4.0
+EXAMPLES, RAW_S = 1, float(os.environ.get("FUZZ_S", "4"))
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_no_call_made_from_the_description_is_answered_with_a_5xx(scorer):
 
 def test_no_bytes_are_answered_with_a_5xx(scorer):
     _, port = scorer
-    seen = fuzz(port, GOOD, RAW_S)
+    seen = fuzz(port, GOOD, RAW_S, "eta")
     assert [row.value for row in fuzz_rows(seen, RAW_S) if not row.met] == []
     assert seen.cases > 50
     assert {"2xx", "4xx"} <= set(seen.kinds)
@@ -52,4 +53,4 @@ def test_a_bug_is_found(scorer, monkeypatch):
         raise ZeroDivisionError
 
     monkeypatch.setattr(service.calls, "score", broken)
-    assert not fuzz_rows(fuzz(port, GOOD, 1.0), 1.0)[0].met
+    assert not fuzz_rows(fuzz(port, GOOD, 1.0, "eta"), 1.0)[0].met

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import httpx
 import psutil
@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from loadtest.proofs.system import workers_of
 from service.server import LOAD_S, Parent
 from tests.service.serving import NOBODY, until
 from tests.world import running_scorer
@@ -26,18 +27,8 @@ SCORE = {"user_id": "u1", "item_ids": ["i1", "i2"], "model": "din"}
 def running(tiny):
     tiny.add("din")
     with running_scorer(tiny.bundles, NOBODY, workers=2, admin_api_key="admin") as (process, port):
-        until(lambda: len(workers_of(process)) == 2)
+        until(lambda: len(workers_of(process.pid)) == 2)
         yield process, f"http://127.0.0.1:{port}", tiny
-
-
-def workers_of(process):
-    """Children that run the scorer, beside multiprocessing's own."""
-    workers = set()
-    for child in psutil.Process(process.pid).children():
-        with suppress(psutil.NoSuchProcess):  # a zombie is one of these
-            if "spawn_main" in " ".join(child.cmdline()):
-                workers.add(child.pid)
-    return workers
 
 
 def score(url):
@@ -47,7 +38,7 @@ def score(url):
 
 def test_a_killed_process_is_replaced_and_only_its_calls_in_flight_are_lost(running):
     process, url, _ = running
-    killed = min(workers_of(process))
+    killed = min(workers_of(process.pid))
     lost, answered, ended = [], [], threading.Event()
 
     def caller():
@@ -63,7 +54,7 @@ def test_a_killed_process_is_replaced_and_only_its_calls_in_flight_are_lost(runn
         until(lambda: len(answered) > 20)
         os.kill(killed, signal.SIGKILL)
         died = time.monotonic()
-        until(lambda: len(workers_of(process) - {killed}) == 2, 5)
+        until(lambda: len(workers_of(process.pid) - {killed}) == 2, 5)
         replaced_s = time.monotonic() - died
         until(lambda: time.monotonic() - died > 2.5)  # it serves too
         ended.set()
@@ -93,7 +84,7 @@ def test_all_agree_on_the_version(running):
 
 def test_an_end_ends_all(running):
     process, _, _ = running
-    children = workers_of(process)
+    children = workers_of(process.pid)
     process.send_signal(signal.SIGTERM)
     process.wait(30)
     until(lambda: not any(psutil.pid_exists(child) for child in children), 10)

@@ -11,14 +11,19 @@ def met(answers, **changes):
 
 
 def test_answers_that_the_contract_names_are_met_and_other_5xx_are_not():
-    assert met({200: 100, 422: 300, 503: 3, 504: 1, 500: 0}) == [True] * 3
-    assert met({200: 100, 500: 1}) == [False, True, True]
-    assert met({200: 100, 501: 1}) == [False, True, True]
+    assert met({200: 100, 422: 300, 503: 3, 504: 1, 500: 0}) == [True] * 4
+    assert met({200: 100, 500: 1}) == [False, True, True, True]
+    assert met({200: 100, 501: 1}) == [False, True, True, True]
 
 
 def test_calls_without_an_answer_and_operations_left_out_are_missed():
-    assert met({200: 1}, test_cases={"errored": 1}) == [True, False, True]
-    assert met({200: 1}, operations={"tested": 19}) == [True, True, False]
+    assert met({200: 1}, test_cases={"errored": 1}) == [True, True, False, True]
+    assert met({200: 1}, operations={"tested": 19}) == [True, True, True, False]
+
+
+def test_too_few_cases_are_missed():
+    assert [row.met for row in openapi_rows(REPORT, {200: 1}, 501)] == [True, False, True, True]
+    assert openapi_rows(REPORT, {200: 1}, 500)[1].met
 
 
 def test_the_scorers_counters_are_read_by_status():

@@ -51,7 +51,9 @@ def port():
 
 @pytest.mark.parametrize("offer", GENERATORS)
 def test_a_rate_is_kept_and_each_answer_is_told_by_kind(port, offer):
+    started = time.perf_counter()
     load = offer(port, [b"1", b"2", b"3"], 60, 2)
+    assert load.ended_s - started == pytest.approx(2, abs=0.3)
     assert 100 <= len(load.status) <= 130
     assert np.isin(load.status, [200, 429]).all()
     third = len(load.status) / 3

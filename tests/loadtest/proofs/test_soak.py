@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from loadtest.proofs.soak import CONTROL_S, PIECES, Soaked, growth_of, is_flat, is_level, rise_of, soak_rows
+from loadtest.proofs.soak import (
+    CONTROL_S,
+    GROWTH_MB,
+    PIECES,
+    SLOPE_MS,
+    TIMES,
+    Soaked,
+    growth_of,
+    is_flat,
+    leak,
+    rise_of,
+    soak_rows,
+    verdict,
+)
 
 
 def test_the_rise_of_a_line_is_from_its_first_point_to_its_last():
@@ -32,12 +45,25 @@ def test_memory_counts_from_the_middle_on():
 
 
 def test_a_small_rise_and_one_of_chance_are_level_and_others_are_not():
-    assert is_level(0.4, 0.0)
-    assert is_level(3.0, 1.6)
-    assert not is_level(3.0, 1.4)
-    assert is_level(-5.0, 0.1)
+    assert verdict(0.4, 0.0) == "level"
+    assert verdict(0.9, 0.5) == "level"
+    assert verdict(0.9, 0.4) == "rises"
+    assert verdict(3.0, 1.4) == "rises"
+    assert verdict(-5.0, 0.1) == "level"
     assert is_flat(20.0)
     assert not is_flat(20.1)
+
+
+def test_noise_forgives_nothing():
+    assert verdict(3.0, 1.6) == "not decided"
+    assert verdict(0.0, 0.51) == "not decided"
+    assert verdict(float("nan"), float("nan")) == "not decided"
+
+
+def test_the_control_is_a_few_times_what_is_allowed():
+    wrong = leak(50.0, 40.0)
+    assert float(wrong["LEAKED_BYTES"]) * 50 * 20 / 2**20 == pytest.approx(TIMES * GROWTH_MB, rel=0.01)
+    assert float(wrong["SLOWER_S"]) * 40 * 1000 == pytest.approx(TIMES * SLOPE_MS)
 
 
 def made(memory_mb_each, ms_each):
