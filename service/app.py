@@ -180,4 +180,4 @@ class _Counted:
             answered: ScoreResponse | None = scope.get("state", {}).get("answered")
             model, version = (answered.model, answered.version) if answered else ("", "")
             metrics.requests.labels(route, str(code), model, version).inc()
-            metrics.duration.labels(route).observe(timer.finish())
+            metrics.duration.labels(route, f"{code // 100}xx").observe(timer.finish())

@@ -10,10 +10,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
-from service.labels import FILE, Labels, LabelsInvalid, read_labels, write_labels
+from service.labels import FILE, Label, Labels, LabelsInvalid, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
@@ -306,6 +307,7 @@ class Bundles:
         self._served = {**self._served, model: served}
         for version, loaded in served.loaded.items():
             metrics.model_info.labels(model, version, loaded.graph.device).set(1)
+        self._say_labels(model, before.labels if before else None, served.labels)
         if before is not None and before.stable.tables.version != served.stable.tables.version:
             remove(metrics.table_version, model, before.stable.tables.version)
         metrics.table_version.labels(model, served.stable.tables.version).set(1)
@@ -318,8 +320,18 @@ class Bundles:
             return
         self._served = {name: other for name, other in self._served.items() if name != model}
         self._forget(served, set())
+        self._say_labels(model, served.labels, None)
         remove(self._metrics.table_age, model)
         remove(self._metrics.table_version, model, served.stable.tables.version)
+
+    def _say_labels(self, model: str, before: Labels | None, now: Labels | None) -> None:
+        """Tell the metrics which version has which label."""
+        for label in get_args(Label):
+            old, new = before and before.of(label), now and now.of(label)
+            if old and old != new:
+                remove(self._metrics.model_label, model, label, old)
+            if new:
+                self._metrics.model_label.labels(model, label, new).set(1)
 
     def _forget(self, old: Served, kept: set[str]) -> None:
         """Take what is no longer loaded from the metrics."""

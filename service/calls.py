@@ -76,6 +76,7 @@ class Service:
 
     def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
+        self.metrics.table_max_age.set(settings.table_max_age_s)
         self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)

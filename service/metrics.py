@@ -14,7 +14,8 @@ STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend
 
 # seconds; dense around the 30 ms target
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
-
+# the same, and up to what an event waits for while nobody consumes
+FRESHNESS_BUCKETS = (*BUCKETS, 2, 5, 10, 30, 60, 300, 600)
 
 DEGRADED = ("bad_record", "state_missing", "store_down", "store_error", "store_timeout", "table_stale")
 RESULTS = ("ok", "refused", "failed")
@@ -91,7 +92,7 @@ class EventMetrics:
             "ctr_events_other_category", "Events that named another category than their item has.", registry=registry
         )
         self.freshness = Histogram(
-            "ctr_event_freshness_seconds", "From arrival to visible in scores.", buckets=BUCKETS, registry=registry
+            "ctr_event_freshness_seconds", "From arrival to visible in scores.", buckets=FRESHNESS_BUCKETS, registry=registry
         )
         self.lag = Histogram(
             "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
@@ -133,10 +134,14 @@ class Metrics:
         to = self.registry
         self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model", "version"], registry=to)
         self.duration = Histogram(
-            "ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, registry=to
+            "ctr_request_duration_seconds",
+            "From arrival to answer; code: 2xx, 4xx, 5xx.",
+            ["route", "code"],
+            buckets=BUCKETS,
+            registry=to,
         )
         self.stages = Histogram(
-            "ctr_stage_duration_seconds", "Time in each stage of /score.", ["stage"], buckets=BUCKETS, registry=to
+            "ctr_stage_duration_seconds", "Time in each stage of scoring.", ["stage"], buckets=BUCKETS, registry=to
         )
         self.candidates = Histogram(
             "ctr_candidates_per_request", "Candidates.", buckets=(1, 10, 50, 100, 200, 300, 500, 750, 1000), registry=to
@@ -164,7 +169,7 @@ class Metrics:
             buckets=(0, 8, 16, 32, 64, 100, 1e3, 1e4, 1e5), registry=to,
         )  # fmt: skip
         self.in_flight = Gauge(
-            "ctr_inflight_requests", "Requests of /score working or waiting.", registry=to, multiprocess_mode="livesum"
+            "ctr_inflight_requests", "Calls of scoring working or waiting.", registry=to, multiprocess_mode="livesum"
         )
         self.model_info = Gauge(
             "ctr_model_info",
@@ -173,6 +178,10 @@ class Metrics:
             registry=to,
             multiprocess_mode="livemax",
         )
+        self.model_label = Gauge(
+            "ctr_model_label_info", "1 for the version that has a label.", ["model", "label", "version"],
+            registry=to, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.shadow = Counter("ctr_shadow", "Answers offered to a shadow version.", ["model", "result"], registry=to)
         self.shadow_difference = Histogram(
             "ctr_shadow_score_difference", "Mean distance of a shadow's scores from the answer's.", ["model"],
@@ -190,6 +199,9 @@ class Metrics:
             ["model"],
             registry=to,
             multiprocess_mode="livemostrecent",
+        )
+        self.table_max_age = Gauge(
+            "ctr_table_max_age_seconds", "Older item tables are stale; 0 = none are.", registry=to, multiprocess_mode="livemax"
         )
         self.table_version = Gauge(
             "ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to, multiprocess_mode="livemax"

@@ -222,7 +222,8 @@ def test_one_good_and_one_bad_call_are_counted_exactly(fresh):
         'ctr_requests_total{code="200",model="din",route="/score",version="20260131T120000Z"}': 1,
         'ctr_requests_total{code="422",model="",route="/score",version=""}': 1,
     }
-    assert found['ctr_request_duration_seconds_count{route="/score"}'] == 2
+    for code in ("2xx", "4xx"):  # a refusal must not count as a fast answer
+        assert found[f'ctr_request_duration_seconds_count{{code="{code}",route="/score"}}'] == 1
     assert found["ctr_candidates_per_request_count"] == 1
     assert found["ctr_candidates_per_request_sum"] == 3
     assert found["ctr_unknown_items_total"] == 1
@@ -249,6 +250,12 @@ def test_the_models_served_are_listed(fresh):
     found = samples(fresh)
     assert found['ctr_model_info{model="din",provider="cpu",version="20260131T120000Z"}'] == 1
     assert found['ctr_model_load_total{result="ok"}'] == 3
+
+
+def test_the_age_from_which_tables_are_stale_is_said(shared_tiny, fresh):
+    assert sample(fresh, "ctr_table_max_age_seconds") == 0
+    with served(shared_tiny.bundles, table_max_age_s=900) as (client, _):
+        assert sample(client, "ctr_table_max_age_seconds") == 900
 
 
 def test_what_may_be_counted_is_there_from_the_start(fresh):
