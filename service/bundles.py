@@ -284,7 +284,8 @@ class Bundles:
                 self.skipped[name] = f"data set {manifest.data}, this scorer serves {self.data}"
                 log.info("bundle skipped: %s is of %s", name, self.skipped[name])
                 raise BundleRefused(f"{name}: {self.skipped[name]}", "version")
-            loaded = self._loading.load(folder)
+            with self._metrics.model_load.time():
+                loaded = self._loading.load(folder)
         except BundleInvalid as error:
             log.error("bundle refused: %s", error)
             self._metrics.model_loads.labels("refused").inc()

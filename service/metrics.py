@@ -17,7 +17,8 @@ BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0
 # the same, and up to what an event waits for while nobody consumes
 FRESHNESS_BUCKETS = (*BUCKETS, 2, 5, 10, 30, 60, 300, 600)
 
-DEGRADED = ("bad_record", "state_missing", "store_down", "store_error", "store_timeout", "table_stale")
+STORE_FAULTS = ("store_down", "store_error", "store_timeout")
+DEGRADED = ("bad_record", "state_missing", *STORE_FAULTS, "table_stale")
 RESULTS = ("ok", "refused", "failed")
 
 
@@ -162,6 +163,16 @@ class Metrics:
         self.loop_lag = Histogram(
             "ctr_event_loop_lag_seconds", "By how much the event loop comes too late.", buckets=BUCKETS, registry=to
         )
+        self.breaker = Gauge(
+            "ctr_breaker_state", "1: the store is not asked, 0: it is.", registry=to, multiprocess_mode="livemax"
+        )
+        self.store_errors = Counter("ctr_store_errors", "Reads of behaviours that failed.", ["kind"], registry=to)
+        self.store_roundtrip = Histogram(
+            "ctr_store_roundtrip_seconds",
+            "Time of a request's reads of behaviours, failed ones too.",
+            buckets=BUCKETS,
+            registry=to,
+        )
         self.events = EventMetrics(to)
         self.states = Counter("ctr_state_reads", "How users' states were read, for models that keep one.", ["how"], registry=to)
         self.tail = Histogram(
@@ -193,6 +204,10 @@ class Metrics:
         )  # fmt: skip
         self.request_log = Counter("ctr_request_log", "Requests of the sample that is logged.", ["result"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
+        self.model_load = Histogram(
+            "ctr_model_load_seconds", "Time to open, verify and warm a bundle.",
+            buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120), registry=to,
+        )  # fmt: skip
         self.table_age = Gauge(
             "ctr_table_age_seconds",
             "Since the item tables in use were published.",
@@ -213,7 +228,8 @@ class Metrics:
         )
         self.table_refreshes = Counter("ctr_table_refresh", "Published versions looked at.", ["result"], registry=to)
         for counter, words in (
-            (self.degraded, DEGRADED), (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
+            (self.degraded, DEGRADED), (self.store_errors, STORE_FAULTS),
+            (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
             (self.rejected, [kind.word() for kind in ScorerError.__subclasses__() if kind.status in REJECTED]),
         ):  # fmt: skip
             for word in words:

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.errors import ScorerError
 from service.labels import Label
-from service.metrics import BUCKETS, DEGRADED, STAGES, ConsumerMetrics, Metrics
+from service.metrics import BUCKETS, DEGRADED, STAGES, STORE_FAULTS, ConsumerMetrics, Metrics
 from service.settings import Settings
 from tests.service.serving import served
 from tests.service.tiny import VERSION
@@ -48,7 +48,7 @@ SAMPLES = samples_of(Metrics()) | samples_of(ConsumerMetrics())
 VALUES = {
     "reason": {*DEGRADED, *(kind.word() for kind in ScorerError.__subclasses__())},
     "result": {"ok", "refused", "failed", "accepted", "duplicate", "dead"},
-    "stage": set(STAGES), "label": set(get_args(Label)), "route": {SCORING},
+    "stage": set(STAGES), "kind": set(STORE_FAULTS), "label": set(get_args(Label)), "route": {SCORING},
 }  # fmt: skip
 
 

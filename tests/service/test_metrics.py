@@ -195,6 +195,23 @@ def test_a_504_is_counted_as_rejected(slow):
     assert sample(client, "ctr_rejected_total", reason="deadline_exceeded") == count + 1
 
 
+def test_a_call_that_was_too_late_has_its_stage_times(slow):
+    """Where the time of calls goes that are answered 504 is what somebody looks for; a refused one had none."""
+    client, hold = slow
+    scored(client)  # what comes once is not part of it
+    before = samples(client)
+    hold(0.4)
+    assert scored(client).status_code == 504
+    hold(0)
+    assert scored(client, at=-1).status_code == 422
+    found = samples(client)
+    for stage in STAGES:
+        name = f'ctr_stage_duration_seconds_count{{stage="{stage}"}}'
+        assert found[name] == before[name] + 1, stage
+    name = 'ctr_stage_duration_seconds_sum{stage="search"}'
+    assert found[name] - before[name] >= 0.4
+
+
 def samples(client):
     """Every sample of /metrics by name and labels."""
     lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
@@ -244,6 +261,23 @@ def test_a_degraded_answer_is_counted_with_its_reason(shared_tiny):
     with served(shared_tiny.bundles) as (client, _):
         assert scored(client).json()["degraded"] == ["store_down"]
         assert sample(client, "ctr_degraded_total", reason="store_down") == 1
+
+
+def test_the_store_is_watched(shared_tiny, fresh):
+    scored(fresh)
+    found = samples(fresh)
+    assert (found["ctr_store_roundtrip_seconds_count"], found["ctr_breaker_state"]) == (1, 0)
+    assert found['ctr_store_errors_total{kind="store_down"}'] == 0
+    assert found["ctr_model_load_seconds_count"] == 3
+    with served(shared_tiny.bundles) as (
+        client,
+        _,
+    ):  # nobody listens: the breaker opens with the first call, the next asks nobody
+        for _ in range(2):
+            scored(client)
+        found = samples(client)
+    assert (found["ctr_store_roundtrip_seconds_count"], found["ctr_breaker_state"]) == (1, 1)
+    assert found['ctr_store_errors_total{kind="store_down"}'] == 1
 
 
 def test_the_models_served_are_listed(fresh):
