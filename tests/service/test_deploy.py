@@ -184,6 +184,9 @@ def test_probes_ask_what_they_mean_and_the_end_leaves_time_to_drain():
 def test_it_scales_by_calls_in_flight_and_never_down_to_none():
     (metric,) = of_kind("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] in {family.name for family in Metrics().registry.collect()}
+    (container,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    (threads,) = [int(one["value"]) for one in container["env"] if one["name"] == "CTR_REQUEST_THREADS"]
+    assert 0.5 * threads <= float(metric["pods"]["target"]["averageValue"]) <= 0.7 * threads  # as many as threads is full
     assert of_kind("PodDisruptionBudget")["spec"]["minAvailable"] >= 1
     selector = of_kind("Deployment")["spec"]["selector"]["matchLabels"]
     assert of_kind("Service")["spec"]["selector"] == of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == selector
