@@ -8,6 +8,7 @@ from pathlib import Path
 from loadtest.service_process import free_port
 
 PROJECT = "longtrail-stack-test"
+SERVICES = ("scorer", "consumer", "prometheus", "locust")  # and what they depend on; not Grafana: its dashboard is read here
 PORTS = ("SCORER_PORT", "PROMETHEUS_PORT", "LOCUST_PORT")
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from rich.console import Console
 
 from export.models import list_models
-from loadtest.compose import Compose, StackFailed
+from loadtest.compose import SERVICES, Compose, StackFailed
 from loadtest.scorer_client import ScorerClient
 from loadtest.stack_world import DATA, make_stack_world
 
@@ -39,7 +39,7 @@ def stack_test() -> None:
     compose = Compose(folder)
     try:
         with _step("build, up --wait"):
-            compose("up", "-d", "--build", "--wait", timeout_s=900)
+            compose("up", "-d", "--build", "--wait", *SERVICES, timeout_s=900)
         stack = Stack(compose, json.loads((folder / "runs/workload.json").read_text())[0])
         for check, what in stack.checks:
             with _step(what):
@@ -116,7 +116,9 @@ class Stack:
 
     def locust(self) -> None:
         """It ends with another status than 0 if one answer is not whole."""
-        self._compose("run", "--rm", "--no-deps", "-T", "locust", "--headless", "-t", f"{LOAD_S}s", "--only-summary")
+        said = self._compose("run", "--rm", "--no-deps", "-T", "locust", "--headless", "-t", f"{LOAD_S}s", "--json", "--skip-log")
+        if not any(one["num_requests"] for one in json.loads(said)):
+            raise StackFailed("locust sent no request")
         _read(self._compose.url("LOCUST_PORT"))
 
     def prometheus(self) -> None:

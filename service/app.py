@@ -115,7 +115,8 @@ def create_app(
 
     app.include_router(v2_routes.router)
     app.include_router(admin.router)
-    add_page(app)
+    if settings.ui == "on":
+        add_page(app)
 
     # FastAPI's own page loads its parts from other hosts; these are a package's
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))
@@ -180,4 +181,4 @@ class _Counted:
             answered: ScoreResponse | None = scope.get("state", {}).get("answered")
             model, version = (answered.model, answered.version) if answered else ("", "")
             metrics.requests.labels(route, str(code), model, version).inc()
-            metrics.duration.labels(route).observe(timer.finish())
+            metrics.duration.labels(route, f"{code // 100}xx").observe(timer.finish())

@@ -96,7 +96,11 @@ class StoreReader:
                 if call.explain:
                     fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
+            self._metrics.store_errors.labels(reason(error)).inc()
             return Fetched(Behaviours.empty(cross_features), degraded=(reason(error),), store_failed=True)
+        finally:
+            self._metrics.store_roundtrip.observe(time.monotonic() - started)
+            self._metrics.breaker.set(self._breaker.open)
         late = time.monotonic() - started > self._late_s
         return replace(fetched, late=late, degraded=("bad_record",) if fetched.bad_records else ())
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
-from service.labels import FILE, Labels, LabelsInvalid, changing, read_labels, write_labels
+from service.labels import FILE, Label, Labels, LabelsInvalid, changing, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
@@ -319,7 +320,8 @@ class Bundles:
                 self.skipped[name] = f"data set {manifest.data}, this scorer serves {self.data}"
                 log.info("bundle skipped: %s is of %s", name, self.skipped[name])
                 raise BundleRefused(f"{name}: {self.skipped[name]}", "version")
-            loaded = self._loading.load(folder)
+            with self._metrics.model_load.time():
+                loaded = self._loading.load(folder)
         except BundleInvalid as error:
             log.error("bundle refused: %s", error)
             self._metrics.model_loads.labels("refused").inc()
@@ -364,6 +366,7 @@ class Bundles:
         self._served = {**self._served, model: served}
         for version, loaded in served.loaded.items():
             metrics.model_info.labels(model, version, loaded.graph.device).set(1)
+        self._say_labels(model, before.labels if before else None, served.labels)
         if before is not None and before.stable.tables.version != served.stable.tables.version:
             remove(metrics.table_version, model, before.stable.tables.version)
         metrics.table_version.labels(model, served.stable.tables.version).set(1)
@@ -376,8 +379,18 @@ class Bundles:
             return
         self._served = {name: other for name, other in self._served.items() if name != model}
         self._forget(served, set())
+        self._say_labels(model, served.labels, None)
         remove(self._metrics.table_age, model)
         remove(self._metrics.table_version, model, served.stable.tables.version)
+
+    def _say_labels(self, model: str, before: Labels | None, now: Labels | None) -> None:
+        """Tell the metrics which version has which label."""
+        for label in get_args(Label):
+            old, new = before and before.of(label), now and now.of(label)
+            if old and old != new:
+                remove(self._metrics.model_label, model, label, old)
+            if new:
+                self._metrics.model_label.labels(model, label, new).set(1)
 
     def _forget(self, old: Served, kept: set[str]) -> None:
         """Take what is no longer loaded from the metrics."""

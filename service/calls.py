@@ -15,7 +15,7 @@ from service.behaviours import StoreReader
 from service.bundles import Bundles
 from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, UnsupportedMedia
 from service.events import EventIntake
-from service.finished import Watcher, watched
+from service.finished import Finished, Watcher, watched
 from service.loading import Loading
 from service.metrics import Metrics, StageTimer
 from service.pipeline import Scorer, score
@@ -43,6 +43,8 @@ JSON = ("application/json",)
 class Wire(Protocol):
     """One way to write a call of scoring; an object for each call."""
 
+    counted: bool  # whether it is a request of production: in the metrics of scoring, the request log, and shown to a shadow
+
     @property
     def media(self) -> tuple[str, ...]:
         """Types of bodies that are read; none = any."""
@@ -57,7 +59,7 @@ class Wire(Protocol):
 class NativeWire:
     """POST /score."""
 
-    media = JSON
+    media, counted = JSON, True
     _explained = False
 
     def read(self, body: bytes, max_candidates: int) -> ScoreRequest:
@@ -76,6 +78,7 @@ class Service:
 
     def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
+        self.metrics.table_max_age.set(settings.table_max_age_s)
         self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
@@ -118,7 +121,8 @@ class Service:
         """A call of scoring, however it is written."""
         timer = StageTimer()
         timer.allow(self.settings.timeout_ms)
-        with watched(request, timer, self.watchers), self.score_slots.take():
+        watchers = [self._observe, *self.watchers] if wire.counted else self.watchers
+        with watched(request, timer, watchers), self.score_slots.take():
             body = await self._read(request, wire.media)
             given = request.headers.get("x-request-id", "")
             watch = asyncio.ensure_future(_until_gone(request, timer))
@@ -184,10 +188,13 @@ class Service:
             timer.enter("request")  # its own time may have ended while it waited
         response = score(request, self.scorer, timer)
         content, headers = wire.write(response, request_id)
-        self._count(request, response, timer, http)
-        if self.request_log is not None:
-            self.request_log.offer(request, response, request_id)
-        self._show(request, response)
+        http.state.answered = response
+        timer.finish()
+        if wire.counted:
+            self._count(request, response)
+            if self.request_log is not None:
+                self.request_log.offer(request, response, request_id)
+            self._show(request, response)
         return content, {"x-request-id": request_id, **headers}
 
     def _show(self, request: ScoreRequest, response: ScoreResponse) -> None:
@@ -201,12 +208,14 @@ class Service:
         timer.enter("request")
         return self.intake.take(body, arrived)
 
-    def _count(self, request: ScoreRequest, response: ScoreResponse, timer: StageTimer, http: Request) -> None:
+    def _observe(self, finished: Finished) -> None:
+        """Stage times of what was answered, and of what was too late for it: those say what to look at."""
+        if finished.status in (HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT):
+            for stage, seconds in finished.stages.items():
+                self.metrics.stages.labels(stage).observe(seconds)
+
+    def _count(self, request: ScoreRequest, response: ScoreResponse) -> None:
         metrics = self.metrics
-        http.state.answered = response
-        timer.finish()
-        for stage, seconds in timer.seconds.items():
-            metrics.stages.labels(stage).observe(seconds)
         metrics.candidates.observe(len(request.item_ids))
         metrics.behaviours.observe(response.behaviours)
         metrics.unknown_items.inc(response.unknown_items)

@@ -14,9 +14,11 @@ STAGES: tuple[Stage, ...] = ("queue", "request", "behaviours", "search", "attend
 
 # seconds; dense around the 30 ms target
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
+# the same, and up to what an event waits for while nobody consumes
+FRESHNESS_BUCKETS = (*BUCKETS, 2, 5, 10, 30, 60, 300, 600)
 
-
-DEGRADED = ("bad_record", "state_missing", "store_down", "store_error", "store_timeout", "table_stale")
+STORE_FAULTS = ("store_down", "store_error", "store_timeout")
+DEGRADED = ("bad_record", "state_missing", *STORE_FAULTS, "table_stale")
 RESULTS = ("ok", "refused", "failed")
 
 
@@ -94,7 +96,7 @@ class EventMetrics:
             "ctr_events_other_category", "Events that named another category than their item has.", registry=registry
         )
         self.freshness = Histogram(
-            "ctr_event_freshness_seconds", "From arrival to visible in scores.", buckets=BUCKETS, registry=registry
+            "ctr_event_freshness_seconds", "From arrival to visible in scores.", buckets=FRESHNESS_BUCKETS, registry=registry
         )
         self.lag = Histogram(
             "ctr_event_lag_seconds", "From an event's own time to visible in scores.",
@@ -136,10 +138,14 @@ class Metrics:
         to = self.registry
         self.requests = Counter("ctr_requests", "Calls answered.", ["route", "code", "model", "version"], registry=to)
         self.duration = Histogram(
-            "ctr_request_duration_seconds", "From arrival to answer.", ["route"], buckets=BUCKETS, registry=to
+            "ctr_request_duration_seconds",
+            "From arrival to answer; code: 2xx, 4xx, 5xx.",
+            ["route", "code"],
+            buckets=BUCKETS,
+            registry=to,
         )
         self.stages = Histogram(
-            "ctr_stage_duration_seconds", "Time in each stage of /score.", ["stage"], buckets=BUCKETS, registry=to
+            "ctr_stage_duration_seconds", "Time in each stage of scoring.", ["stage"], buckets=BUCKETS, registry=to
         )
         self.candidates = Histogram(
             "ctr_candidates_per_request", "Candidates.", buckets=(1, 10, 50, 100, 200, 300, 500, 750, 1000), registry=to
@@ -160,6 +166,16 @@ class Metrics:
         self.loop_lag = Histogram(
             "ctr_event_loop_lag_seconds", "By how much the event loop comes too late.", buckets=BUCKETS, registry=to
         )
+        self.breaker = Gauge(
+            "ctr_breaker_state", "1: the store is not asked, 0: it is.", registry=to, multiprocess_mode="livemax"
+        )
+        self.store_errors = Counter("ctr_store_errors", "Reads of behaviours that failed.", ["kind"], registry=to)
+        self.store_roundtrip = Histogram(
+            "ctr_store_roundtrip_seconds",
+            "Time of a request's reads of behaviours, failed ones too.",
+            buckets=BUCKETS,
+            registry=to,
+        )
         self.events = EventMetrics(to)
         self.states = Counter("ctr_state_reads", "How users' states were read, for models that keep one.", ["how"], registry=to)
         self.tail = Histogram(
@@ -167,7 +183,7 @@ class Metrics:
             buckets=(0, 8, 16, 32, 64, 100, 1e3, 1e4, 1e5), registry=to,
         )  # fmt: skip
         self.in_flight = Gauge(
-            "ctr_inflight_requests", "Requests of /score working or waiting.", registry=to, multiprocess_mode="livesum"
+            "ctr_inflight_requests", "Calls of scoring working or waiting.", registry=to, multiprocess_mode="livesum"
         )
         self.model_info = Gauge(
             "ctr_model_info",
@@ -176,6 +192,10 @@ class Metrics:
             registry=to,
             multiprocess_mode="livemax",
         )
+        self.model_label = Gauge(
+            "ctr_model_label_info", "1 for the version that has a label.", ["model", "label", "version"],
+            registry=to, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.shadow = Counter("ctr_shadow", "Answers offered to a shadow version.", ["model", "result"], registry=to)
         self.shadow_difference = Histogram(
             "ctr_shadow_score_difference", "Mean distance of a shadow's scores from the answer's.", ["model"],
@@ -187,12 +207,19 @@ class Metrics:
         )  # fmt: skip
         self.request_log = Counter("ctr_request_log", "Requests of the sample that is logged.", ["result"], registry=to)
         self.model_loads = Counter("ctr_model_load", "Bundles opened.", ["result"], registry=to)
+        self.model_load = Histogram(
+            "ctr_model_load_seconds", "Time to open, verify and warm a bundle.",
+            buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120), registry=to,
+        )  # fmt: skip
         self.table_age = Gauge(
             "ctr_table_age_seconds",
             "Since the item tables in use were published.",
             ["model"],
             registry=to,
             multiprocess_mode="livemostrecent",
+        )
+        self.table_max_age = Gauge(
+            "ctr_table_max_age_seconds", "Older item tables are stale; 0 = none are.", registry=to, multiprocess_mode="livemax"
         )
         self.table_version = Gauge(
             "ctr_table_version_info", "1 for the tables in use.", ["model", "version"], registry=to, multiprocess_mode="livemax"
@@ -204,7 +231,8 @@ class Metrics:
         )
         self.table_refreshes = Counter("ctr_table_refresh", "Published versions looked at.", ["result"], registry=to)
         for counter, words in (
-            (self.degraded, DEGRADED), (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
+            (self.degraded, DEGRADED), (self.store_errors, STORE_FAULTS),
+            (self.model_loads, RESULTS[:2]), (self.table_refreshes, RESULTS),
             (self.rejected, [kind.word() for kind in ScorerError.__subclasses__() if kind.status in REJECTED]),
         ):  # fmt: skip
             for word in words:

@@ -74,6 +74,7 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(1_000_000, ge=1, description="Longest request body.")
     request_log: str = Field("", description="Folder for a sample of requests and scores, as Parquet; empty = none.")
     request_log_share: float = Field(0.01, ge=0, le=1, description="Share of the requests that is logged.")
+    ui: Literal["on", "off"] = Field("on", description="The page /ui; off = there is none.")
     slow_ms: float = Field(100, ge=0, description="Calls of scoring that take longer are logged, as a JSON line; 0 = none.")
     traces_url: str = Field(
         "", pattern=r"^$|^https?://", description="Where spans go: OTLP over HTTP, http://host:4318/v1/traces; empty = nowhere."

@@ -24,9 +24,10 @@ router = APIRouter()
 
 
 class PageWire:
-    """As /score, but every behaviour that a candidate attended to is named, and the candidate's category."""
+    """As /score, but every behaviour that a candidate attended to is named, and the candidate's category. Somebody looks on:
+    that is in no metric of scoring and in no data of the next training."""
 
-    media = JSON
+    media, counted = JSON, False
 
     def __init__(self, bundles: Bundles) -> None:
         self._bundles, self._item_ids = bundles, [""]

@@ -19,6 +19,7 @@ router = APIRouter()
 class InferWire:
     """A call of infer; `asked`: the model of its path, name or name:version."""
 
+    counted = True
     media = ()  # clients of this protocol send none, JSON, or octets
 
     def __init__(self, asked: str, header_length: str | None) -> None:

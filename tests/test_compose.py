@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loadtest.compose import SERVICES
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +54,21 @@ def test_the_gpu_is_asked_for_by_its_profile_alone():
 def test_what_prometheus_scrapes_are_services_of_the_stack():
     config = yaml.safe_load((ROOT / "service/deploy/prometheus/prometheus.yml").read_text())
     targets = [target for job in config["scrape_configs"] for one in job["static_configs"] for target in one["targets"]]
-    assert {target.split(":")[0] for target in targets} <= set(STACK["services"])
+    always = {name for name, service in STACK["services"].items() if "profiles" not in service}
+    assert {target.split(":")[0] for target in targets} == {"scorer", "consumer"} <= always
+    (scorer, _) = config["scrape_configs"]  # both scorers have the job that the alert of a scorer that is gone asks for
+    assert (scorer["job_name"], scorer["dns_sd_configs"][0]["names"]) == ("scorer", ["scorer-gpu"])
+    assert STACK["services"]["scorer-gpu"]["profiles"] == ["gpu"]
     assert all((ROOT / "service/deploy/prometheus" / name).exists() for name in config["rule_files"])
+
+
+def test_up_starts_all_that_is_no_choice_and_waits_until_it_is_well():
+    always = {name: one for name, one in STACK["services"].items() if "profiles" not in one}
+    jobs = {"seed"}
+    assert set(always) == {*SERVICES, "grafana", "store"} | jobs
+    of_image = {"scorer"}  # the Dockerfile has its check
+    assert {name for name, one in always.items() if "test" not in one.get("healthcheck", {})} == jobs | of_image
+    assert "HEALTHCHECK" in DOCKERFILE
 
 
 @pytest.mark.parametrize("service", [name for name, one in STACK["services"].items() if one.get("image") == "longtrail-serve"])

@@ -7,6 +7,7 @@ import pytest
 
 from service.bundles import Bundles
 from service.errors import NoModel, UnknownModel
+from service.labels import Labels
 from service.loading import Loading
 from service.metrics import Metrics
 from store.bundle import GOLDEN, GRAPH, ITEM_VECTOR, MANIFEST, REGISTRY, BundleInvalid
@@ -347,3 +348,23 @@ def test_with_one_bundle_refused_the_others_are_ready_and_score(two):
         missing = client.post("/score", json={"user_id": "u1", "item_ids": ["i1"], "model": "sim_hard"})
         assert missing.status_code == 404
         assert f"din:{VERSION}" in missing.json()["detail"]
+
+
+def labelled(metrics):
+    """Model, label and version of what the metrics say has a label."""
+    (family,) = [family for family in metrics.registry.collect() if family.name == "ctr_model_label_info"]
+    return {tuple(one.labels[name] for name in ("model", "label", "version")) for one in family.samples if one.value == 1}
+
+
+def test_the_metrics_say_which_version_has_which_label(two):
+    two.add("din", OLDER)
+    metrics = Metrics()
+    bundles = opened(two.bundles, metrics=metrics)
+    others = {("sim_hard", "stable", VERSION)}
+    assert labelled(metrics) == {("din", "stable", VERSION)} | others
+    bundles.label("din", Labels(stable=OLDER, shadow=VERSION))
+    assert labelled(metrics) == {("din", "stable", OLDER), ("din", "shadow", VERSION)} | others
+    bundles.load("din", VERSION)  # which is then no shadow of itself
+    assert labelled(metrics) == {("din", "stable", VERSION)} | others
+    bundles.unload("din")
+    assert labelled(metrics) == others

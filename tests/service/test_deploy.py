@@ -5,38 +5,51 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import kubernetes_validate
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
 from service.errors import ScorerError
-from service.metrics import DEGRADED, ConsumerMetrics, Metrics
+from service.labels import Label
+from service.metrics import BUCKETS, DEGRADED, STAGES, STORE_FAULTS, ConsumerMetrics, Metrics
 from service.settings import Settings
 from tests.service.serving import served
+from tests.service.tiny import VERSION
 
 DEPLOY = Path(__file__).parents[2] / "service/deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/longtrail.json").read_text())
+ALERT_TESTS = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yml").read_text())
 ALERTS = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
 MANIFESTS = list(yaml.safe_load_all((DEPLOY / "kubernetes/scorer.yaml").read_text()))
 PANELS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 RULES = [(rule["alert"], rule["expr"]) for group in ALERTS["groups"] for rule in group["rules"]]
-METRIC = re.compile(r"\bctr_[a-z_]+\b")
-LABELS = re.compile(r"(ctr_[a-z_]+)\{([^}]*)\}")
+MATCHED = re.compile(r"\b(ctr_[a-z_]+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'([a-z_]+)(=~|!=|=)"([^"]*)"')
+GROUPED = re.compile(r"(?:by|on|ignoring|group_left) \(([^)]*)\)")
+SCORING = "/score|/v2/models/.*/infer"  # routes, as every expression about scoring has them
+INFER = {"inputs": [{"name": "user_id", "datatype": "BYTES", "shape": [1], "data": ["u1"]},
+                    {"name": "item_ids", "datatype": "BYTES", "shape": [1], "data": ["i1"]}]}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def exposed(shared_tiny):
-    """Names of the samples in a running scorer's /metrics, and in a consumer's registry."""
-    with served(shared_tiny.bundles) as (client, _):
-        client.post("/score", json={"user_id": "u1", "item_ids": ["i1"], "model": "din"})
-        text = client.get("/metrics").text
-    of_scorer = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-    declared = set(re.findall(r"^# TYPE (\S+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
-    consumer = {sample.name for family in ConsumerMetrics().registry.collect() for sample in family.samples}
-    # a histogram with labels has no sample before its first observation: its name is declared, and that is what counts
-    of_histograms = {f"{name}{end}" for name in declared for end in ("_bucket", "_sum", "_count")}
-    return of_scorer | declared | of_histograms | consumer
+def samples_of(metrics):
+    """Label names of every sample that a registry can have, by its name."""
+    for holder in (metrics, metrics.events):
+        for metric in vars(holder).values():
+            if isinstance(metric, MetricWrapperBase) and metric._labelnames:
+                metric.labels(*["any"] * len(metric._labelnames))
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    return {sample.name: set(sample.labels) for sample in samples if not sample.name.endswith("_created")}
+
+
+SAMPLES = samples_of(Metrics()) | samples_of(ConsumerMetrics())
+VALUES = {
+    "reason": {*DEGRADED, *(kind.word() for kind in ScorerError.__subclasses__())},
+    "result": {"ok", "refused", "failed", "accepted", "duplicate", "dead"},
+    "stage": set(STAGES), "kind": set(STORE_FAULTS), "label": set(get_args(Label)), "route": {SCORING},
+}  # fmt: skip
 
 
 def test_there_are_panels_and_alerts():
@@ -45,20 +58,56 @@ def test_there_are_panels_and_alerts():
 
 
 @pytest.mark.parametrize(("title", "expression"), [*PANELS, *RULES], ids=lambda text: text[:40])
-def test_what_is_shown_or_alerted_on_is_measured(exposed, title, expression):
-    named = set(METRIC.findall(expression))
+def test_what_is_shown_or_alerted_on_is_measured(title, expression):
+    """By the whole name of a sample, its labels, and values that are counted: else a panel stays empty, an alert silent."""
+    named = MATCHED.findall(expression)
     assert named or "up{" in expression, title
-    assert named <= exposed, title
+    labels = {"instance", "job"}
+    for name, matchers in named:
+        assert name in SAMPLES, title
+        labels |= SAMPLES[name]
+        for label, how, value in MATCHER.findall(matchers):
+            assert label in SAMPLES[name], title
+            assert label not in VALUES or value in VALUES[label] or how == "!=", title
+    for group in GROUPED.findall(expression):
+        assert {label.strip() for label in group.split(",") if label.strip()} <= labels, title
 
 
-def test_labels_that_are_asked_for_can_be_there():
-    """A reason or result that no code counts would be a panel that stays empty, and an alert that stays silent."""
-    rejected = {kind.word() for kind in ScorerError.__subclasses__()}
-    values = {"reason": {*DEGRADED, *rejected}, "result": {"ok", "refused", "failed", "accepted", "duplicate", "dead"}}
-    for title, expression in [*PANELS, *RULES]:
-        for _, inner in LABELS.findall(expression):
-            for label, value in re.findall(r'(reason|result)="([^"]*)"', inner):
-                assert value in values[label], title
+def test_scoring_is_every_route_that_scores_in_every_expression(shared_tiny):
+    """One pattern, because these files can share none; the page's own calls are no scoring."""
+    expressions = [expression for _, expression in [*PANELS, *RULES]]
+    patterns = {pattern for expression in expressions for pattern in re.findall(r'route=~?"([^"]*)"', expression)}
+    assert patterns == {SCORING}
+    body = {"user_id": "u1", "item_ids": ["i1"], "model": "din"}
+    with served(shared_tiny.bundles) as (client, _):
+        for path in ("/score", "/ui/score"):
+            assert client.post(path, json=body).status_code == 200
+        for path in ("/v2/models/din/infer", f"/v2/models/din/versions/{VERSION}/infer"):
+            assert client.post(path, json=INFER).status_code == 200
+        counted = set(re.findall(r'ctr_requests_total\{.*route="([^"]+)"', client.get("/metrics").text))
+    assert {route for route in counted if re.fullmatch(SCORING, route)} == counted - {"/ui/score", "/metrics"}
+    assert len(counted - {"/ui/score", "/metrics"}) == 3
+
+
+def test_a_quantile_can_be_above_the_threshold_of_its_alert():
+    """A quantile beyond the last finite bucket is that bucket's edge."""
+    buckets = {
+        family.name: [float(sample.labels["le"]) for sample in family.samples if sample.name.endswith("_bucket")]
+        for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect() if family.type == "histogram"
+    }  # fmt: skip
+    buckets["ctr_request_duration_seconds"] = [*BUCKETS, float("inf")]  # by route: it begins with its first call
+    asked = [re.search(r"histogram_quantile.*\b(ctr_\w+)_bucket.* > ([0-9.]+)$", expression.strip()) for _, expression in RULES]
+    found = {one[1]: float(one[2]) for one in asked if one}
+    assert {"ctr_request_duration_seconds", "ctr_event_freshness_seconds", "ctr_event_loop_lag_seconds"} <= set(found)
+    for name, threshold in found.items():
+        assert threshold < sorted(buckets[name])[-2], name
+
+
+def test_every_alert_is_seen_to_fire_and_not_to_fire():
+    cases = [case for test in ALERT_TESTS["tests"] for case in test["alert_rule_test"]]
+    names = {alert for alert, _ in RULES}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
 
 
 def test_the_dashboard_finds_its_datasource_and_no_panel_lies_on_another():
@@ -75,10 +124,11 @@ def test_the_dashboard_finds_its_datasource_and_no_panel_lies_on_another():
 
 
 def test_every_metric_of_the_scorer_is_on_the_dashboard_or_left_out_knowingly():
-    shown = {name for _, expression in PANELS for name in METRIC.findall(expression)}
+    shown = {name for _, expression in PANELS for name, _ in MATCHED.findall(expression)}
     left_out = {"ctr_request_log"}  # of those who turn it on
-    families = {family.name for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect()}
-    assert {name for name in families if not any(one.startswith(name) for one in shown)} == left_out
+    families = [family for metrics in (Metrics(), ConsumerMetrics()) for family in metrics.registry.collect()]
+    ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    assert {one.name for one in families if not {one.name + end for end in ends[one.type]} & shown} == left_out
 
 
 @pytest.mark.parametrize(
@@ -142,6 +192,9 @@ def test_versions_in_a_folder_that_is_read_only_are_looked_for():
 def test_it_scales_by_calls_in_flight_and_never_down_to_none():
     (metric,) = of_kind("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] in {family.name for family in Metrics().registry.collect()}
+    (container,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    (threads,) = [int(one["value"]) for one in container["env"] if one["name"] == "CTR_REQUEST_THREADS"]
+    assert 0.5 * threads <= float(metric["pods"]["target"]["averageValue"]) <= 0.7 * threads  # as many as threads is full
     assert of_kind("PodDisruptionBudget")["spec"]["minAvailable"] >= 1
     selector = of_kind("Deployment")["spec"]["selector"]["matchLabels"]
     assert of_kind("Service")["spec"]["selector"] == of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == selector

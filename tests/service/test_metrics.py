@@ -197,6 +197,23 @@ def test_a_504_is_counted_as_rejected(slow):
     assert sample(client, "ctr_rejected_total", reason="deadline_exceeded") == count + 1
 
 
+def test_a_call_that_was_too_late_has_its_stage_times(slow):
+    """Where the time of calls goes that are answered 504 is what somebody looks for; a refused one had none."""
+    client, hold = slow
+    scored(client)  # what comes once is not part of it
+    before = samples(client)
+    hold(0.4)
+    assert scored(client).status_code == 504
+    hold(0)
+    assert scored(client, at=-1).status_code == 422
+    found = samples(client)
+    for stage in STAGES:
+        name = f'ctr_stage_duration_seconds_count{{stage="{stage}"}}'
+        assert found[name] == before[name] + 1, stage
+    name = 'ctr_stage_duration_seconds_sum{stage="search"}'
+    assert found[name] - before[name] >= 0.4
+
+
 def samples(client):
     """Every sample of /metrics by name and labels."""
     lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
@@ -224,7 +241,8 @@ def test_one_good_and_one_bad_call_are_counted_exactly(fresh):
         'ctr_requests_total{code="200",model="din",route="/score",version="20260131T120000Z"}': 1,
         'ctr_requests_total{code="422",model="",route="/score",version=""}': 1,
     }
-    assert found['ctr_request_duration_seconds_count{route="/score"}'] == 2
+    for code in ("2xx", "4xx"):  # a refusal must not count as a fast answer
+        assert found[f'ctr_request_duration_seconds_count{{code="{code}",route="/score"}}'] == 1
     assert found["ctr_candidates_per_request_count"] == 1
     assert found["ctr_candidates_per_request_sum"] == 3
     assert found["ctr_unknown_items_total"] == 1
@@ -247,10 +265,33 @@ def test_a_degraded_answer_is_counted_with_its_reason(shared_tiny):
         assert sample(client, "ctr_degraded_total", reason="store_down") == 1
 
 
+def test_the_store_is_watched(shared_tiny, fresh):
+    scored(fresh)
+    found = samples(fresh)
+    assert (found["ctr_store_roundtrip_seconds_count"], found["ctr_breaker_state"]) == (1, 0)
+    assert found['ctr_store_errors_total{kind="store_down"}'] == 0
+    assert found["ctr_model_load_seconds_count"] == 3
+    with served(shared_tiny.bundles) as (
+        client,
+        _,
+    ):  # nobody listens: the breaker opens with the first call, the next asks nobody
+        for _ in range(2):
+            scored(client)
+        found = samples(client)
+    assert (found["ctr_store_roundtrip_seconds_count"], found["ctr_breaker_state"]) == (1, 1)
+    assert found['ctr_store_errors_total{kind="store_down"}'] == 1
+
+
 def test_the_models_served_are_listed(fresh):
     found = samples(fresh)
     assert found['ctr_model_info{model="din",provider="cpu",version="20260131T120000Z"}'] == 1
     assert found['ctr_model_load_total{result="ok"}'] == 3
+
+
+def test_the_age_from_which_tables_are_stale_is_said(shared_tiny, fresh):
+    assert sample(fresh, "ctr_table_max_age_seconds") == 0
+    with served(shared_tiny.bundles, table_max_age_s=900) as (client, _):
+        assert sample(client, "ctr_table_max_age_seconds") == 900
 
 
 def test_what_may_be_counted_is_there_from_the_start(fresh):

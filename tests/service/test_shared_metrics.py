@@ -47,7 +47,7 @@ def test_every_scrape_has_the_calls_of_both(running):
     assert {scraped(url)[CALLS] for _ in range(8)} == {before + 30}
     found = scraped(url)
     assert found['ctr_stage_duration_seconds_count{stage="attend"}'] == before + 30
-    assert found['ctr_request_duration_seconds_bucket{le="+Inf",route="/score"}'] == before + 30
+    assert found['ctr_request_duration_seconds_bucket{code="2xx",le="+Inf",route="/score"}'] == before + 30
     assert found['ctr_degraded_total{reason="store_down"}'] == before + 30
 
 

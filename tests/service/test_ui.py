@@ -1,8 +1,10 @@
 """What the page is made of, over HTTP; the page itself is in test_page.py."""
 
+import json
 import re
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from service.ui import FOLDER, MAX_SHOWN
@@ -97,6 +99,33 @@ def test_a_score_for_the_page_is_that_of_score_and_names_all_that_was_picked(cli
     assert [len(picked) for picked in body["explanations"]] == [3, 3, 3]  # K, where /score was asked for one
     assert [picked[:1] for picked in body["explanations"]] == of_score["explanations"]
     assert "attend" in shown.headers["server-timing"]
+
+
+def test_somebody_who_looks_on_is_in_no_data_and_no_figure_of_production(stored, tmp_path):
+    stored.add("eta", "20250131T120000Z")
+    labels = {"stable": "20260131T120000Z", "canary": None, "shadow": "20250131T120000Z"}
+    (stored.bundles / "eta/labels.json").write_text(json.dumps(labels))
+    of_scoring = r"^ctr_(?:stage|cand|behaviours|unkn|mean|degr|shadow|request_log)\w*(?:_count|_total).*"
+    with served(stored.bundles, NOBODY, request_log=str(tmp_path), request_log_share=1.0) as (client, _):
+        before = re.findall(of_scoring, client.get("/metrics").text, re.MULTILINE)
+        answer = client.post("/ui/score", json=ASK)
+        assert (answer.status_code, answer.json()["degraded"]) == (200, ["store_down"])
+        text = client.get("/metrics").text
+        assert re.findall(of_scoring, text, re.MULTILINE) == before
+        assert 'ctr_requests_total{code="200",model="eta",route="/ui/score",version="20260131T120000Z"} 1.0' in text
+        assert client.post("/score", json=ASK).status_code == 200
+        changed = set(re.findall(of_scoring, client.get("/metrics").text, re.MULTILINE)) - set(before)
+    names = {re.match(r"ctr_[a-z]+", line)[0] for line in changed}
+    assert names >= {"ctr_stage", "ctr_candidates", "ctr_behaviours", "ctr_unknown", "ctr_mean", "ctr_degraded", "ctr_shadow"}
+    (file,) = tmp_path.glob("*.parquet")
+    assert pq.read_table(file).num_rows == len(ASK["item_ids"])  # of /score alone
+
+
+def test_the_page_can_be_turned_off(stored):
+    with served(stored.bundles, NOBODY, ui="off") as (client, _):
+        calls = [client.get("/ui"), client.get("/ui/start"), client.post("/ui/score", json=ASK), client.get("/ui/files/page.js")]
+        assert {answer.status_code for answer in calls} == {404}
+        assert client.post("/score", json=ASK).status_code == 200
 
 
 def test_the_page_shows_so_many_candidates_and_no_more(client):
