@@ -29,7 +29,9 @@ def prove_drain(folder: Path) -> list[Row]:
     """50 callers that ask again and again, and connect anew when they are asked to, until nobody listens."""
     seen = Seen()
     with system(folder, SETTINGS, direct=True) as one:
-        callers = [threading.Thread(target=_call, args=(one.port, one.requests[0], seen)) for _ in range(CALLERS)]
+        callers = [
+            threading.Thread(target=call_until_nobody_listens, args=(one.port, one.requests[0], seen)) for _ in range(CALLERS)
+        ]
         for thread in callers:
             thread.start()
         time.sleep(BEFORE_S)
@@ -50,7 +52,8 @@ def prove_drain(folder: Path) -> list[Row]:
     ]
 
 
-def _call(port: int, body: bytes, seen: Seen) -> None:
+def call_until_nobody_listens(port: int, body: bytes, seen: Seen) -> None:
+    """One caller, who connects anew whenever it is asked to."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     while True:
         try:

@@ -118,8 +118,10 @@ def page_of(parts: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _made(part: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in part["versions"].items())
     return (
-        f"{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}, {part['took_s']:.0f} s."
+        f"{part['made']}, {part['machine']}, load before {part['load_before']}, commit {part['commit']}, "
+        f"{part['took_s']:.0f} s; one run. With {versions}."
     )
 
 

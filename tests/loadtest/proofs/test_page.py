@@ -9,7 +9,7 @@ from loadtest.proofs.page import HEADS, keep, prove, prove_part
 from loadtest.proofs.system import Row
 
 GOOD, BAD = Row("what", "1", "2", 1_000, 3.0, True), Row("other", "3", "2", 7, 3.0, False)
-HEAD = {"made": "today", "machine": "two cores", "load_before": 0.1, "commit": "abc", "took_s": 9.0}
+HEAD = {"made": "today", "machine": "two cores", "load_before": 0.1, "commit": "abc", "took_s": 9.0, "versions": {"numpy": "2.9"}}
 
 
 def parts_of(folder):
@@ -28,7 +28,7 @@ def test_a_part_replaces_its_own_rows_and_no_others(tmp_path):
     assert text.index("SIGTERM (drain, short)") < text.index("Time (soak, long)")
     assert "| what | 1 | 2 | 1,000 | 3.0 | yes |" in text
     assert "| other | 3 | 2 | 7 | 3.0 | **no** |" in text
-    assert "abc" in text
+    assert "commit abc, 9 s; one run. With numpy 2.9." in text
 
 
 @pytest.fixture
