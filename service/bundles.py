@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
-from service.labels import FILE, Label, Labels, LabelsInvalid, changing, read_labels, write_labels
+from service.labels import FILE, Labels, LabelsInvalid, changing, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
@@ -385,12 +384,11 @@ class Bundles:
 
     def _say_labels(self, model: str, before: Labels | None, now: Labels | None) -> None:
         """Tell the metrics which version has which label."""
-        for label in get_args(Label):
-            old, new = before and before.of(label), now and now.of(label)
-            if old and old != new:
-                remove(self._metrics.model_label, model, label, old)
-            if new:
-                self._metrics.model_label.labels(model, label, new).set(1)
+        old, new = (labels.by_label if labels else {} for labels in (before, now))
+        for label, version in old.items() - new.items():
+            remove(self._metrics.model_label, model, label, version)
+        for label, version in new.items():
+            self._metrics.model_label.labels(model, label, version).set(1)
 
     def _forget(self, old: Served, kept: set[str]) -> None:
         """Take what is no longer loaded from the metrics."""

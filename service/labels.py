@@ -53,12 +53,17 @@ class Labels(BaseModel):
     @property
     def versions(self) -> set[str]:
         """All that have a label."""
-        return {self.stable, *([self.canary.version] if self.canary else []), *([self.shadow] if self.shadow else [])}
+        return set(self.by_label.values())
+
+    @property
+    def by_label(self) -> dict[str, str]:
+        """Label -> version, of the labels that are given."""
+        given = {"stable": self.stable, "canary": self.canary and self.canary.version, "shadow": self.shadow}
+        return {label: version for label, version in given.items() if version}
 
     def of(self, label: str) -> str | None:
         """The version that has a label by which requests may ask; None: none has. A shadow never answers."""
-        canary = self.canary.version if self.canary else None
-        return {"stable": self.stable, "canary": canary}.get(label)
+        return None if label == "shadow" else self.by_label.get(label)
 
     def answering(self, model: str, user_id: str | None) -> str:
         """The version that answers a user: always the same one while the labels are. For nobody (None) it is the stable one."""
