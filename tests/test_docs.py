@@ -76,6 +76,23 @@ def routes_of(app):
     return [route for routes in within for route in routes if hasattr(route, "methods")]
 
 
+def test_the_path_of_a_request_names_the_steps_of_the_pipeline_in_order():
+    steps = (ROOT / "service/README.md").read_text().partition("\n| step | file |")[2].partition("\n\n")[0]
+    first = re.findall(r"^\| \d [^|]*\| \[`(\w+)\.py`\]", steps, re.MULTILINE)
+    path = (ROOT / "service/pipeline.py").read_text()
+    imported = re.findall(r"^from service\.(\w+) import", path, re.MULTILINE)
+    around = {"bundles", "metrics", "search_threads"}  # what the steps are given
+    assert set(first) == set(imported) - around
+    assert ["request", *re.findall(r'timer\.enter\("(\w+)"\)', path)] == first
+
+
+def test_the_readme_of_loadtest_names_every_part_of_the_proofs():
+    from loadtest.proofs.page import HEADS
+
+    table = (ROOT / "loadtest/README.md").read_text().partition("\n| part | what | must hold |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(HEADS)
+
+
 def test_the_changelog_starts_with_what_is_unreleased():
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "[Unreleased]"
