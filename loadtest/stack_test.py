@@ -116,7 +116,9 @@ class Stack:
 
     def locust(self) -> None:
         """It ends with another status than 0 if one answer is not whole."""
-        said = self._compose("run", "--rm", "--no-deps", "-T", "locust", "--headless", "-t", f"{LOAD_S}s", "--json", "--skip-log")
+        said = self._compose(
+            "run", "--rm", "--no-deps", "-T", "locust", "--headless", "-t", f"{LOAD_S}s", "--json", "--skip-log-setup"
+        )
         if not any(one["num_requests"] for one in json.loads(said)):
             raise StackFailed("locust sent no request")
         _read(self._compose.url("LOCUST_PORT"))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
-from starlette.staticfiles import StaticFiles
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from starlette.responses import FileResponse
 
 from service.access import check_key
 from service.bundles import Bundles
@@ -13,10 +13,14 @@ from service.errors import InvalidRequest, ScorerError
 from service.request import ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.user_map import BINS
-from store.types import FIRST_KNOWN
+from store.types import FIRST_KNOWN, MAX_TS
 
 FOLDER = Path(__file__).parent / "page"
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+FILES = {path.name: path for path in FOLDER.iterdir() if path.suffix in (".js", ".css")}
 MAX_SHOWN = 200  # candidates
 EVERYTHING = 1 << 20  # behaviours of each candidate that are named: all that the search picked
 
@@ -50,7 +54,6 @@ class PageWire:
 def add_page(app: FastAPI) -> None:
     """The page, what it loads, and what only it asks for."""
     app.include_router(router)
-    app.mount("/ui/files", StaticFiles(directory=FOLDER))
 
 
 @router.get("/ui", include_in_schema=False)
@@ -59,6 +62,13 @@ async def page() -> Response:
         (FOLDER / "index.html").read_bytes(), media_type="text/html; charset=utf-8",
         headers={"content-security-policy": POLICY, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"},
     )  # fmt: skip
+
+
+@router.get("/ui/files/{name}", include_in_schema=False)
+async def file(name: str) -> Response:
+    if name not in FILES:
+        raise HTTPException(404)
+    return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff"})
 
 
 def _service_of(request: Request) -> Service:
@@ -97,7 +107,12 @@ async def score(request: Request) -> Response:
 @router.get("/ui/users/{user_id:path}", include_in_schema=False)
 async def user_map(user_id: str, request: Request) -> Response:
     service = _service_of(request)
-    bins = request.query_params.get("bins", str(BINS))
-    if not bins.isascii() or not bins.isdigit() or len(bins) > 9:
-        raise InvalidRequest(f"bins: {bins[:20]!r}, a number is needed", "bins")
-    return await service.of_store(service.user_maps.of, user_id, int(bins))
+    bins, at = _number(request, "bins", BINS), _number(request, "at", MAX_TS)
+    return await service.of_store(service.user_maps.of, user_id, bins, at)
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    given = request.query_params.get(name, str(default))
+    if not given.isascii() or not given.isdigit() or len(given) > 18:
+        raise InvalidRequest(f"{name}: {given[:20]!r}, a number is needed", name)
+    return int(given)

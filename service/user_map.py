@@ -17,7 +17,7 @@ from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.connection import text
 from store.registry import Registry
-from store.types import FIRST_KNOWN, Behaviours, Seconds
+from store.types import FIRST_KNOWN, MAX_TS, Behaviours, Seconds
 
 BINS = 36  # of time
 MAX_BINS = 200
@@ -50,9 +50,9 @@ class UserMaps:
         shown = np.unique(np.linspace(0, len(longest) - 1, USERS).astype(int)).tolist() if longest else []
         return [{"user_id": longest[at][1], "total": longest[at][0]} for at in shown]
 
-    def of(self, user_id: str, bins: int = BINS) -> bytes:
+    def of(self, user_id: str, bins: int = BINS, at: int = MAX_TS) -> bytes:
         """Counts of one user's behaviours as JSON: `edges` Unix seconds [bins + 1], and `counts` [bins] of each of the largest
-        categories and of all `others` together. Cost: the whole life is read.
+        categories and of all `others` together; candidates `suggested` by what was before `at`. Cost: the whole life is read.
 
         Raises:
             InvalidRequest: no id, or bins out of range; NoModel: none is loaded; StoreFailed: the store did not answer.
@@ -77,7 +77,7 @@ class UserMaps:
                 for row, of_one in zip(rows[:CATEGORIES], counts[:CATEGORIES], strict=True)
             ],
             "others": {"categories": len(rows[CATEGORIES:]), "counts": counts[CATEGORIES:].sum(axis=0).tolist()},
-            "suggested": suggested(life, bundle.registry, user),
+            "suggested": suggested(life.select(life.ts < at), bundle.registry, user),
         })  # fmt: skip
 
 

@@ -4,6 +4,9 @@ import { byId, day, make, named, percent, summed, whole } from "./elements.js";
 
 const LISTED = 10; // behaviours, the heaviest
 const CATEGORIES = 5;
+const PROMISE_MS = 30;
+const SCALE_MS = 2 * PROMISE_MS; // the bars' whole width, if nothing takes longer
+const WRITTEN = 0.06; // of the width: what is shorter has its milliseconds below alone
 
 // `found`: an answer for each model; `choose(index)` is told which candidate was chosen.
 export function showAnswers(found, choose) {
@@ -88,15 +91,15 @@ function stages(answered) {
     const parts = timing.split(", ").filter(Boolean).map((part) => part.split(";dur=")).map(([name, ms]) => [name, Number(ms)]);
     return { model: content.model, parts: parts.filter(([name]) => name !== "total"), total: parts.find(([name]) => name === "total")?.[1] ?? 0 };
   });
-  const longest = Math.max(...timed.map(({ total }) => total)) || 1;
+  const scale = Math.max(SCALE_MS, ...timed.map(({ total }) => total));
   const rows = timed.map(({ model, parts, total }) => make("tr", {}, make("th", { scope: "row" }, model),
-    make("td", {}, make("div", { class: "bar", "--share": total / longest, role: "img", "aria-label": parts.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join(", ") },
-      ...parts.map(([name, ms]) => make("span", { class: name, "--ms": ms, title: `${name}: ${ms.toFixed(2)} ms` })))),
+    make("td", { class: "scale", "--promise": PROMISE_MS / scale }, make("div", { class: "bar", "--share": total / scale, role: "img", "aria-label": parts.map(([name, ms]) => `${name} ${ms.toFixed(2)} ms`).join(", ") },
+      ...parts.map(([name, ms]) => make("span", { class: name, "--ms": ms, title: `${name}: ${ms.toFixed(2)} ms` }, ms / scale < WRITTEN ? "" : ms.toFixed(1))))),
     make("td", { class: "ms" }, `${total.toFixed(1)} ms`)));
   const keys = timed[0].parts.map(([name], stage) => make("span", {}, make("span", { class: `key ${name}` }),
     `${name} ${timed.map(({ parts }) => parts[stage][1].toFixed(1)).join(" | ")}`));
   return [
     make("table", { class: "stages" }, make("tbody", {}, ...rows)), make("p", { class: "legend" }, ...keys),
-    make("p", { class: "faint" }, "Here the last stage names every behaviour that was attended to; /score does so for those that explain asks for."),
+    make("p", { class: "faint" }, `The line is at ${PROMISE_MS} ms. Here the last stage names every behaviour that was attended to; /score does so for those that explain asks for.`),
   ];
 }

@@ -6,19 +6,20 @@ const ATTENDED = 8; // categories with most attention: they come first
 const SHOWN = 14; // categories in all, until somebody asks for more
 let all = false;
 
-// `candidate`: its index, or null for all of them together.
+// `candidate`: the index of the one that was chosen; nothing was `found` yet, or by no model.
 export function showMap(map, found, candidate) {
   const [section, summary, place, more] = ["tree", "tree-summary", "map", "more"].map(byId);
   section.hidden = false;
   for (const below of [place, byId("below-map")]) below.hidden = !map.total;
   if (!map.total) {
     summary.textContent = map.failed
-      ? `They cannot be shown: ${map.failed.replace(/\.$/, "")}. Scores come from items and context alone, and say so.`
+      ? `They could not be read: ${map.failed.replace(/\.$/, "")}. Scores come from items and context alone, and say so.`
       : "This user has none. Scores come from the items and the context alone.";
     return;
   }
   const [first, last] = [map.edges[0], map.edges.at(-1)];
   summary.textContent = `${whole(map.total)} behaviours from ${day(first)} to ${day(last)}`
+    + (map.at <= last ? `; those from ${day(map.at)} on are later than what was asked` : "")
     + (map.bad_records ? `; ${map.bad_records} values could not be read` : "");
   const rows = rowsOf(map, pickedBy(found, candidate).flatMap(([, picked]) => picked));
   place.replaceChildren(table(map, rows, marksOf(map, found, candidate, new Set(rows.map((row) => row.category)))));
@@ -28,10 +29,10 @@ export function showMap(map, found, candidate) {
   showLegend(found, candidate);
 }
 
-// What each model attended to: for one candidate, or for all. A model without a weight for each behaviour is left out.
+// What each model attended to for a candidate. A model without a weight for each behaviour is left out.
 function pickedBy(found, candidate) {
   return found.filter((one) => one.content?.explanations).map(({ letter, content: { explanations, model } }) =>
-    [letter, candidate === null ? explanations.flat() : explanations[candidate], model]);
+    [letter, explanations[candidate], model]);
 }
 
 // First the categories that were attended to most, then the largest, then the others as one.
@@ -45,13 +46,13 @@ function rowsOf(map, picked) {
   return others ? [...rows, { others, counts: sum }] : rows;
 }
 
+// The bin of a time, as the server counts.
+export const binOf = (edges, ts) => Math.min(Math.max(edges.findLastIndex((edge) => edge <= ts), 0), edges.length - 2);
+
 // Letter of a model -> "category|bin" -> share of its attention. What is in no row counts to the others.
 function marksOf(map, found, candidate, shown) {
-  const bins = map.edges.length - 1;
-  const span = map.edges[bins] - map.edges[0];
-  const binOf = (ts) => Math.min(Math.max(Math.floor(((ts - map.edges[0]) / span) * bins), 0), bins - 1);
   return pickedBy(found, candidate).map(([letter, picked]) => {
-    const sums = summed(picked, ({ category, ts }) => `${shown.has(category) ? category : undefined}|${binOf(ts)}`);
+    const sums = summed(picked, ({ category, ts }) => `${shown.has(category) ? category : undefined}|${binOf(map.edges, ts)}`);
     const most = sums[0]?.[1] || 1;
     return [letter, new Map(sums.map(([key, weight]) => [key, weight / most]))];
   });
@@ -69,7 +70,8 @@ function table(map, rows, marks) {
         return share === undefined ? [] : [make("span", { class: `dot ${letter}`, "--share": Math.sqrt(share) })];
       });
       const share = count ? 0.15 + 0.85 * Math.sqrt(Math.min(count / most, 1)) : 0;
-      return make("td", { class: "cell", "--share": share, title: `${name}, from ${day(map.edges[bin])}: ${whole(count)}` }, ...dots);
+      const later = map.edges[bin] >= map.at ? " later" : "";
+      return make("td", { class: `cell${later}`, "--share": share, title: `${name}, from ${day(map.edges[bin])}: ${whole(count)}` }, ...dots);
     });
     return make("tr", row.others ? { class: "others" } : {}, make("th", { scope: "row", title: name }, name), make("td", { class: "total" }, whole(total)), ...cells);
   });

@@ -5,6 +5,7 @@ import { showMap } from "./map.js";
 import { byId, make } from "./elements.js";
 
 const [form, message] = ["ask", "message"].map(byId);
+let unserved = []; // models that the link names
 let asked = 0; // calls so far: an answer that comes after a newer one is dropped
 
 function say(text, wrong = false) {
@@ -30,7 +31,10 @@ async function begin() {
   for (const [letter, none] of [["a", null], ["b", "no other"]]) {
     const choice = byId(`model-${letter}`);
     choice.replaceChildren(...(none === null ? [] : [new Option(none, "")]), ...content.models.map((name) => new Option(name, name)));
-    choice.value = given.get(letter) ?? defaults[letter];
+    const wanted = given.get(letter) ?? defaults[letter];
+    const served = [...choice.options].some(({ value }) => value === wanted);
+    choice.value = served ? wanted : defaults[letter];
+    if (!served && wanted) unserved.push(`${wanted} is not served${choice.value ? `, ${choice.value} is shown` : ""}. `);
   }
   for (const name of ["user", "items", "at"]) byId(name).value = given.get(name) ?? "";
   showUsers(content.users);
@@ -48,9 +52,10 @@ function showUsers(users) {
   byId("users").replaceChildren("From long lives to short ones:", ...links);
 }
 
-async function mapOf(user) {
+async function mapOf(user, at) {
   try {
-    return (await call(`ui/users/${encodeURIComponent(user)}`)).content;
+    const { content } = await call(`ui/users/${encodeURIComponent(user)}${at && `?at=${at}`}`);
+    return { ...content, at: at ? Number(at) : Infinity };
   } catch (error) {
     return { failed: error.message }; // scores come without the store, the map does not
   }
@@ -60,27 +65,29 @@ async function score() {
   const mine = ++asked;
   const user = byId("user").value.trim();
   say("Asking ...");
-  const map = await mapOf(user);
+  const at = byId("at").value.trim();
+  const map = await mapOf(user, at);
   const typed = byId("items").value.split(/[\s,]+/).filter(Boolean);
   const items = typed.length ? typed : map.suggested ?? [];
-  const at = byId("at").value.trim();
   const models = [["a", byId("model-a").value], ["b", byId("model-b").value]].filter(([, model]) => model);
-  const found = items.length ? await Promise.all(models.map(async ([letter, model]) => {
+  const found = [];
+  for (const [letter, model] of items.length ? models : []) { // one after the other: together they would wait for each other
     const body = { user_id: user, item_ids: items, model, ...(at && { at: Number(at) }) };
     try {
-      return { letter, model, items, ...(await call("ui/score", body)) };
+      found.push({ letter, model, items, ...(await call("ui/score", body)) });
     } catch (error) {
-      return { letter, model, items, failed: error.message };
+      found.push({ letter, model, items, failed: error.message });
     }
-  })) : [];
+  }
   if (mine !== asked) return;
-  showMap(map, found, null);
+  showMap(map, []);
   showAnswers(found, (candidate) => showMap(map, found, candidate));
   const why = map.total ? "the user's newest items and others like them" : "any items, since nothing is known of the user";
-  if (items.length) say(`${items.length} candidates${typed.length ? "" : `, suggested: ${why}`}`);
+  if (items.length) say(`${unserved.join("")}${items.length} candidates${typed.length ? "" : `, suggested: ${why}`}`);
   else say(map.failed ? "Without the store no candidates can be suggested: name some." : "There is nothing to suggest: name candidates.", true);
 }
 
+form.addEventListener("change", () => { unserved = []; });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   history.replaceState(null, "", `?${new URLSearchParams([...new FormData(form)].filter(([, value]) => value))}`);

@@ -23,6 +23,7 @@ from tests.world import DATA
 pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=f"not installed: {chromium.missing()} (Debian's packages do)")
 
 SCREENSHOTS = FOLDER / "screenshots"
+DOTS = "[...document.querySelectorAll('#map .dot')].map((dot) => [dot.parentNode.title, dot.className, dot.style.cssText])"
 HEAVY, MODELS = "707", ("eta", "twin")
 BESIDE = f"ui?user={HEAVY}&a={MODELS[0]}&b={MODELS[1]}"
 
@@ -88,10 +89,11 @@ def test_a_heavy_user_by_two_models_side_by_side(page, url, keep):
 def test_what_a_candidate_attends_to_is_shown_when_it_is_chosen(page, url):
     page.open(f"{url}{BESIDE}")
     page.answered()
-    before = page.text(".reason.a .verdict"), page.text("#map tbody")
+    before, dots = page.text(".reason.a .verdict"), page.run(DOTS)
     page.run("document.querySelectorAll('#ranking input')[9].click()")
     assert "is number 10 of 40" in page.text(".reason.a .verdict")
-    assert (page.text(".reason.a .verdict"), page.text("#map tbody")) != before
+    assert page.text(".reason.a .verdict") != before
+    assert page.run(DOTS) != dots != []
     shares = [float(text.rstrip(" %")) for text in page.texts(".reason.a ol:last-of-type b")]
     assert shares == sorted(shares, reverse=True)
 
@@ -106,10 +108,49 @@ def test_a_user_without_behaviours_is_said_to_have_none(page, url, keep):
     keep("no_behaviours")
 
 
+def test_as_of_a_day_in_between_the_map_greys_out_what_came_later(page, url):
+    at = 1_505_000_000
+    page.open(f"{url}{BESIDE}&at={at}")
+    page.answered()
+    assert "are later than what was asked" in page.text("#tree-summary")
+    later, cells = page.count("#map tbody tr:first-child td.later"), page.count("#map tbody tr:first-child td.cell")
+    assert 0 < later < cells == 36
+    assert page.count("#map td.later .dot") == 0  # nothing that was attended to came later
+    assert page.count("#map .dot") > 5
+
+
+def test_dots_lie_where_the_server_counts(page, url):
+    """A behaviour at the very first second of a bin is in that bin, whatever rounding made of the edges."""
+    moments, edges = [100, 133, 134, 166, 167, 199, 200, 99], [100, 133, 167, 200]
+    shown = f"import('/ui/files/map.js').then(({{ binOf }}) => {moments}.map((ts) => binOf({edges}, ts)))"
+    page.open(f"{url}ui")
+    assert page.run(shown) == [0, 1, 1, 1, 2, 2, 2, 0]
+
+
+def test_a_model_of_a_link_that_is_not_served_is_said(page, url):
+    page.open(f"{url}ui?user={HEAVY}&a=gone&b=lost:1")
+    assert page.answered().startswith("gone is not served, twin is shown. lost:1 is not served. 40 candidates")
+    assert [text.split()[0] for text in page.texts(".reason h2")] == ["twin"]
+
+
+def test_times_are_of_one_model_after_the_other_on_a_scale_that_stays(page, url):
+    page.open(f"{url}{BESIDE}")
+    page.answered()
+    calls = page.run("performance.getEntriesByType('resource').filter((one) => one.name.endsWith('/ui/score'))"
+                     ".map((one) => [one.startTime, one.responseEnd])")  # fmt: skip
+    assert len(calls) == 2
+    assert calls[1][0] >= calls[0][1]
+    assert page.count(".stages td.scale") == 2
+    totals = [float(text.removesuffix(" ms")) for text in page.texts(".stages td.ms")]
+    scale = max(60, *totals)
+    shares = page.run("[...document.querySelectorAll('.bar')].map((one) => Number(one.style.getPropertyValue('--share')))")
+    assert shares == pytest.approx([total / scale for total in totals], abs=0.01)
+
+
 def test_a_store_that_is_down_is_said_and_scores_come(page, without_store, keep):
     page.open(f"{without_store}{BESIDE}&items=1082185+995242+1029743")
     page.answered()
-    assert "They cannot be shown: store" in page.text("#tree-summary")
+    assert "They could not be read: store" in page.text("#tree-summary")
     assert page.texts(".reason .warning") == ["degraded: store_down"] * 2
     assert page.count("#ranking tbody tr") == 3
     keep("store_down")
@@ -132,11 +173,29 @@ def test_what_is_wrong_is_said_where_it_belongs(page, url):
     assert len(page.complaints()) == 2  # the browser's own, of two answers of 422
 
 
+LONG = "W" * 128
+
+
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_stands_out_of_the_window(page, url, width, dark):
-    page.open(f"{url}{BESIDE}", width=width, dark=dark)
+@pytest.mark.parametrize("asked", [BESIDE, f"ui?user={LONG}&a=eta&b=twin&items={LONG}+{LONG}1", f"{BESIDE}&at=99999999999",
+                                   f"ui?user={HEAVY}&a={LONG}"])  # fmt: skip
+def test_nothing_stands_out_of_the_window(page, url, width, dark, asked):
+    page.open(f"{url}{asked}", width=width, dark=dark)
     page.answered()
+    fits(page, width)
+    page.complaints()  # the browser's own, of models that failed
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_stands_out_of_the_window_while_the_store_is_down(page, without_store, width):
+    page.open(f"{without_store}ui?user={LONG}&a=eta&b=twin&items={LONG}+1082185", width=width)
+    page.answered()
+    fits(page, width)
+    page.complaints()
+
+
+def fits(page, width):
     assert page.run("document.documentElement.scrollWidth") == width
     seen = "[...document.querySelectorAll('main *')].filter((one) => !one.closest('.scroll-x'))"
     out = f"{seen}.filter((one) => one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML.slice(0, 80))"
@@ -160,7 +219,9 @@ def test_it_works_by_keyboard_alone(page, url):
             page.press(HEAVY)
     page.press(Keys.ENTER)
     page.answered()
-    while page.focus() != "candidate":
+    for _ in range(60):
+        if page.focus() == "candidate":
+            break
         page.press(Keys.TAB)
     assert "is number 1 of" in page.text(".reason .verdict")
     page.press(Keys.ARROW_DOWN)
@@ -216,7 +277,7 @@ def test_100_000_behaviours_are_a_page_like_any_other(page, url, world, store_ur
     finally:
         BehaviourTree(redis, DATA, cross.shape[1]).delete("long")
         redis.close()
-    assert "behaviours" in page.text("#tree-summary")
+    assert page.text("#tree-summary").startswith("100,000 behaviours")
     assert page.run("document.querySelectorAll('*').length") < 4_000
     sizes = page.run("performance.getEntriesByType('resource').map((one) => one.decodedBodySize)")
     assert sum(sizes) < 2_000_000

@@ -48,6 +48,13 @@ def test_everything_that_the_page_names_is_there(client):
     assert {client.get(f"/{name}").status_code for name in named} == {200}
 
 
+def test_only_what_the_page_loads_is_served_and_nobody_frames_it(client):
+    assert "frame-ancestors 'none'" in client.get("/ui").headers["content-security-policy"]
+    for name in ("index.html", "screenshots/heavy_user.png", "..%2Fui.py", "nothing.js"):
+        assert client.get(f"/ui/files/{name}").status_code == 404, name
+    assert "javascript" in client.get("/ui/files/page.js").headers["content-type"]
+
+
 def test_no_file_of_the_page_names_another_host():
     for path in [*FOLDER.glob("*.js"), *FOLDER.glob("*.css"), *FOLDER.glob("*.html")]:
         assert not re.search(r"(?:https?:)?//[a-z0-9]", re.sub(r"^//.*| // .*", "", path.read_text(), flags=re.MULTILINE)), path
@@ -148,6 +155,15 @@ def test_candidates_are_suggested_from_what_the_user_has_and_the_same_again(clie
     assert first == again
     assert first[:4] == ["i5", "i2", "i3", "i1"]  # the newest first
     assert set(first) <= set(ITEMS)
+
+
+def test_candidates_are_suggested_from_what_was_before(client):
+    now, then = client.get(f"/ui/users/{USER}").json(), client.get(f"/ui/users/{USER}?at=300").json()
+    assert {name: now[name] for name in now if name != "suggested"} == {name: then[name] for name in then if name != "suggested"}
+    own = [item for item, ts, _ in sorted(HISTORY, key=lambda one: -one[1]) if ts < 300 and item in ITEMS]
+    assert then["suggested"][: len(own)] == own != now["suggested"][: len(own)]
+    answer = client.get(f"/ui/users/{USER}?at=now")
+    assert (answer.status_code, answer.json()["field"]) == (422, "at")
 
 
 def test_a_user_without_behaviours_has_an_empty_map_and_candidates(client):
