@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import get_args
 
 import kubernetes_validate
 import pytest
@@ -13,7 +12,7 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.errors import ScorerError
-from service.labels import Label
+from service.labels import Labels
 from service.metrics import BUCKETS, DEGRADED, STAGES, STORE_FAULTS, ConsumerMetrics, Metrics
 from service.settings import Settings
 from tests.service.serving import served
@@ -48,7 +47,7 @@ SAMPLES = samples_of(Metrics()) | samples_of(ConsumerMetrics())
 VALUES = {
     "reason": {*DEGRADED, *(kind.word() for kind in ScorerError.__subclasses__())},
     "result": {"ok", "refused", "failed", "accepted", "duplicate", "dead"},
-    "stage": set(STAGES), "kind": set(STORE_FAULTS), "label": set(get_args(Label)), "route": {SCORING},
+    "stage": set(STAGES), "kind": set(STORE_FAULTS), "label": set(Labels.model_fields), "route": {SCORING},
 }  # fmt: skip
 
 
