@@ -11,9 +11,9 @@ import psutil
 import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
+from loadtest.proofs.system import workers_of
 from service.shared_metrics import FOLDER, exposition, shared
 from tests.service.serving import NOBODY, until
-from tests.service.test_workers import workers_of
 from tests.service.tiny import VERSION
 from tests.world import running_scorer
 
@@ -29,7 +29,7 @@ def running(tmp_path_factory):
     tiny = Tiny.at(tmp_path_factory.mktemp("bundles"))
     tiny.add("din")
     with running_scorer(tiny.bundles, NOBODY, workers=2) as (process, port):
-        until(lambda: len(workers_of(process)) == 2)
+        until(lambda: len(workers_of(process.pid)) == 2)
         yield process, f"http://127.0.0.1:{port}"
 
 
@@ -62,7 +62,7 @@ def test_gauges_are_those_of_the_processes_that_run(running):
 def test_a_process_that_is_killed_takes_its_gauges_along_and_leaves_its_counts(running):
     """Stopped while it works on a call, then killed: the call stays counted as in flight in its file."""
     process, url = running
-    killed = min(workers_of(process))
+    killed = min(workers_of(process.pid))
     httpx.post(f"{url}/score", json=SCORE, timeout=30)
     before = scraped(url)[CALLS]
     os.kill(killed, signal.SIGSTOP)

@@ -65,7 +65,7 @@ def test_a_killed_process_is_replaced_and_only_its_calls_in_flight_are_lost(runn
 
 def served_by(process):
     """Connections that each worker has taken and serves."""
-    return {pid: len(psutil.Process(pid).net_connections("tcp")) for pid in workers_of(process)}
+    return {pid: len(psutil.Process(pid).net_connections("tcp")) for pid in workers_of(process.pid)}
 
 
 def test_all_agree_on_the_version(running):
