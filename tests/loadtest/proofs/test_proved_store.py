@@ -27,7 +27,8 @@ def test_a_killed_store_comes_back_and_the_proxy_leads_to_it(store):
     with fault_proxy(store.url) as proxy:
         client = connect(proxy.url)
         client.set("a", 1)
-        store.client().execute_command("WAITAOF", 1, 0, 5000)  # on disk: a kill loses what is younger than a second
+        with store.client() as waiting:
+            waiting.execute_command("WAITAOF", 1, 0, 5000)  # on disk: a kill loses what is younger than a second
         before = store.pid, store.url
         store.kill()
         assert not answers(proxy.url)
@@ -45,3 +46,4 @@ def test_wrong_types_stand_in_for_trees_and_go(store):
         client.hget(tree, "n")
     assert client.hget(tree, "n") == b"x"
     assert client.dbsize() == 1
+    client.close()
