@@ -25,8 +25,8 @@ def store():
 
 def test_a_killed_store_comes_back_and_the_proxy_leads_to_it(store):
     with fault_proxy(store.url) as proxy:
-        client = connect(proxy.url)
-        client.set("a", 1)
+        with connect(proxy.url) as client:
+            client.set("a", 1)
         with store.client() as waiting:
             waiting.execute_command("WAITAOF", 1, 0, 5000)  # on disk: a kill loses what is younger than a second
         before = store.pid, store.url
@@ -34,7 +34,8 @@ def test_a_killed_store_comes_back_and_the_proxy_leads_to_it(store):
         assert not answers(proxy.url)
         store.start()
         proxy.lead_to(store.url)
-        assert connect(proxy.url).get("a") == b"1"
+        with connect(proxy.url) as client:
+            assert client.get("a") == b"1"
         assert before[0] != store.pid
         assert before[1] != store.url
 
