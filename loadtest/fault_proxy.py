@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import hiredis
 
 CHUNK = 1 << 16
+END_S = 5.0  # connections may take to close, at the end
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,12 @@ class FaultProxy:
             self._server = None
         self._end()
 
+    async def end(self) -> None:
+        """Close, and wait for what serves connections to have let go of them."""
+        await self.close()
+        if serving := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(serving, timeout=END_S)
+
     async def _set(self, fault: Fault) -> None:
         before, self._fault = self._fault, fault
         if fault.refuse:
@@ -123,6 +130,7 @@ class FaultProxy:
             for one in (writer, store_writer):
                 with suppress(OSError, RuntimeError):
                     one.close()
+                    await one.wait_closed()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._target.scheme == "unix":
@@ -191,7 +199,7 @@ def fault_proxy(url: str, fault: Fault = NO_FAULT) -> Iterator[FaultProxy]:
         proxy.fault = fault
         yield proxy
     finally:
-        asyncio.run_coroutine_threadsafe(proxy.close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(proxy.end(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
