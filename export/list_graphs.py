@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from export.graph import export_part, table_axes
 from export.models.attending import AttendingModel
-from store.bundle import AFTER, BEFORE, ITEM_VECTOR
+from store.bundle import AFTER, BEFORE, ITEM_VECTOR, split_inputs
 from store.graph_inputs import AXES, GraphInputs
 from store.search.lanes import LANES
 
@@ -59,8 +59,7 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
         inputs: a real request in lists, to trace with.
     """
     model = model.eval()
-    retrieved = [name for name in model.input_names if name.startswith("retrieved_") and name != "retrieved_mask"]
-    before, after = ["candidate_row", *retrieved], ["candidate_row", "pooled", *model.branch_names]
+    before, after = split_inputs(model.input_names)
     arrays, axes = {**tables, **inputs}, AXES | {"pooled": POOLED_AXES} | table_axes(model, tables)
     target = torch.from_numpy(tables[ITEM_VECTOR])[:1].reshape(1, 1, 1, -1)
     with torch.no_grad():

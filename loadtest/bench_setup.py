@@ -17,22 +17,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from redis import Redis
 from rich.console import Console
 from rich.progress import track
 
-from export.bundle import make_bundle
-from export.models import build
-from export.run import Run, data_shape, write_json
+from export.run import write_json
 from loadtest.bench_world import CROSS, DATA, SEED, BenchWorld
+from loadtest.untrained import is_made, make_untrained
 from service.bundles import Bundles
 from service.keeper import ModelStates
 from service.loading import Loading
 from service.metrics import Metrics
 from store.append import Appender, Arrived
 from store.behaviour_tree import BehaviourTree
-from store.bundle import MANIFEST, versions
 from store.load import store_schema
 from store.registry import StoredRegistry
 
@@ -40,7 +37,7 @@ TAIL = 16  # behaviours after a user's snapshot: what a keeper leaves, on averag
 SHORT = 64  # lives up to it have no snapshot
 MADE_BY = "made_by.json"
 FILLED = f"{DATA}:filled"  # users that are whole, each with the ids of its snapshots
-OURS = ("loadtest/bench_world.py", "loadtest/bench_setup.py")
+OURS = ("loadtest/bench_world.py", "loadtest/bench_setup.py", "loadtest/untrained.py")
 
 console = Console(stderr=True)
 
@@ -68,20 +65,13 @@ def bundles_of(world: BenchWorld, serving: Serving, folder: Path) -> Path:
         shutil.rmtree(made)
     made.mkdir(parents=True, exist_ok=True)
     write_json(made / MADE_BY, made_by)
-    missing = {name: config for name, config in serving.models.items() if not _finished(made / name)}
+    missing = {name: config for name, config in serving.models.items() if not is_made(made / name)}
     if not missing:
         return made
     with tempfile.TemporaryDirectory() as work:
         dataset = world.dataset(Path(work))
         for name, config in track(missing.items(), f"bundles of {serving.name}", console=console):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(SEED)
-                model = build(name, data_shape(dataset), **config).eval()
-            facts = {"model": name, "base_rate": 0.1, "settings": {}, **model.settings(), "fingerprint": "made up"}
-            run = Run(Path(work) / name, model, facts | {"impressions": 0, "seconds": 0.0})
-            run.folder.mkdir()
-            make_bundle(dataset, run, made)
-            shutil.rmtree(run.folder)
+            make_untrained(dataset, name, config, SEED, made)
     return made
 
 
@@ -128,10 +118,6 @@ def store_folder(world: BenchWorld, folder: Path) -> Path:
     store.mkdir(parents=True, exist_ok=True)
     write_json(store / MADE_BY, made_by)
     return store
-
-
-def _finished(model_folder: Path) -> bool:
-    return any((model_folder / version / MANIFEST).is_file() for version in versions(model_folder))
 
 
 def _made_by(folder: Path) -> Any:

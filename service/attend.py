@@ -69,7 +69,7 @@ class Graph:
         names = ["logit", *(self._score.explaining(inputs) if weights else [])]
         found = dict(zip(names, self._score.run(inputs, names, tables), strict=True))
         weight, index = (found[name][0] if name in found else None for name in ("weight", "index"))
-        if weight is not None and "candidate_place" in inputs and self.takes != "lists":
+        if weight is not None and "candidate_place" in inputs:
             weight = weight[inputs["candidate_place"][0]]
         return Attended(found["logit"][0], weight, missing, index)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from service.cpu_session import CPUSession, values
 from service.tables import Tables
 from store.attention import attend_in_lists
-from store.bundle import AFTER, BEFORE, GRAPH, Bundle
+from store.bundle import AFTER, BEFORE, GRAPH, Bundle, split_inputs
 from store.graph_inputs import GraphInputs
 
 
@@ -41,11 +41,9 @@ class ListGraph:
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Load. Raises BundleInvalid as `CPUSession`."""
-        stated = {spec.name for spec in bundle.manifest.inputs} - {"retrieved_mask", "candidate_place"}
-        retrieved = {name for name in stated if name.startswith("retrieved_")}
-        shared = {"item_vector", "candidate_row"}
-        self._before = CPUSession(bundle, BEFORE, shared | retrieved, threads)
-        self._after = CPUSession(bundle, AFTER, (stated - retrieved) | {"pooled"}, threads)
+        before, after = split_inputs([spec.name for spec in bundle.manifest.inputs])
+        self._before = CPUSession(bundle, BEFORE, set(before), threads)
+        self._after = CPUSession(bundle, AFTER, set(after), threads)
 
     def explaining(self, inputs: GraphInputs) -> list[str]:
         """Outputs that explain the logits."""

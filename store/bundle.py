@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Collection
 from copy import copy
 from datetime import UTC, datetime
 from functools import cached_property
@@ -244,6 +245,13 @@ class Bundle:
 def graph_file(precision: Precision, searches: bool = False) -> str:
     """Name of a scoring graph in a bundle; all but `GRAPH` itself are optional."""
     return ("search_" if searches else "") + GRAPH.replace(".", "." if precision == "float32" else f"_{precision}.")
+
+
+def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Of the inputs of a whole graph those that `BEFORE` reads, and those that `AFTER` does."""
+    retrieved = {name for name in names if name.startswith("retrieved_")}
+    before = [name for name in names if name in retrieved | {ITEM_VECTOR, "candidate_row"} and name != "retrieved_mask"]
+    return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled"]
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:

@@ -71,9 +71,8 @@ def graph_inputs(
         context: int32 [F].
         wanted: names; what is costly is made only if it is among them.
     """
-    padded = retrieved.place < 0
     row = candidates.row[retrieved.place]
-    row[padded] = 0
+    row[retrieved.place < 0] = 0
     inputs = {
         "candidate_row": row.reshape(1, len(retrieved.index), -1),
         "retrieved_row": _gathered(behaviours.row, retrieved)[None],
@@ -81,9 +80,7 @@ def graph_inputs(
         "context": context[None],
     }
     if "candidate_place" in wanted:
-        place = np.empty(len(candidates.row), np.int32)
-        place[retrieved.place[~padded]] = np.flatnonzero(~padded)
-        inputs["candidate_place"] = place[None]
+        inputs["candidate_place"] = retrieved.place_of_candidates()[None]
     if "retrieved_gap" in wanted:
         inputs["retrieved_gap"] = _gathered(cross[:, 0], retrieved)[None]
     if "retrieved_cross" in wanted:
@@ -97,11 +94,11 @@ def list_inputs(
     candidates: Candidates, behaviours: Behaviours, cross: Rows, retrieved: Retrieved, context: Rows,
     wanted: Collection[str] = AXES,
 ) -> GraphInputs:  # fmt: skip
-    """As `graph_inputs`, in lists."""
+    """As `graph_inputs`, in lists; candidates stand in their order, so there is no `candidate_place`."""
     kept, index = numbered(retrieved.index, size := retrieved.mask.sum(axis=1, dtype=np.int32), len(behaviours))
     everybody = np.arange(len(candidates.row), dtype=np.int32)
     together = Retrieved(kept[None], np.full((1, len(kept)), len(behaviours) > 0), everybody, retrieved.searched)
-    of_all = graph_inputs(candidates, behaviours, cross, together, context, wanted)
+    of_all = graph_inputs(candidates, behaviours, cross, together, context, set(wanted) - {"candidate_place"})
     return of_all | {"list_index": index, "list_size": size, "list_of": retrieved.list_of_candidates()}
 
 

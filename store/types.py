@@ -99,9 +99,14 @@ class Retrieved:
     place: Rows  # [G * S] into the candidates
     searched: int  # how many behaviours the search ran over
 
+    def place_of_candidates(self) -> Rows:
+        """[C] where each candidate stands among the G x S places."""
+        at = np.flatnonzero(self.place >= 0)
+        places = np.empty(len(at), np.int32)
+        places[self.place[at]] = at
+        return places
+
     def list_of_candidates(self) -> Rows:
         """[C] which of the G lists is each candidate's."""
-        at = np.flatnonzero(self.place >= 0)
-        lists = np.empty(len(at), np.int32)
-        lists[self.place[at]] = at // (len(self.place) // len(self.index))
+        lists: Rows = self.place_of_candidates() // (len(self.place) // len(self.index))
         return lists

@@ -113,6 +113,7 @@ def test_in_lists_each_candidate_has_what_its_group_has(life):
     cross = cross_with_gap(life, AT)
     groups, lists = (make(CANDIDATES, life, cross, RETRIEVED, CONTEXT) for make in (graph_inputs, list_inputs))
     assert lists["candidate_row"].tolist() == [[[21, 22, 23]]]
+    assert "candidate_place" not in lists
     assert lists["retrieved_mask"].all()
     assert lists["retrieved_row"].tolist() == [[[12, 13, 14]]]  # each once
     assert lists["list_of"].tolist() == [0, 1, 0]
