@@ -1,35 +1,42 @@
 """Who may call what: bearer keys, compared in constant time."""
 
 import hmac
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
 from service.errors import Forbidden, NotOffered, Unauthorised
-from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.calls import Service
 
 
-def check_key(request: Request, settings: Settings) -> None:
-    """Compare the bearer key in constant time.
+def service_of(request: Request) -> "Service":
+    """The scorer that a call is for, once its key is the right one.
 
     Raises:
         Unauthorised: a key is set and the call has none, or another.
     """
-    key = settings.api_key.get_secret_value()
+    service: Service = request.app.state.service
+    key = service.settings.api_key.get_secret_value()
     if key and not _has_key(request, key):
         raise Unauthorised("authorization: a bearer key is needed", "authorization")
+    return service
 
 
-def check_admin_key(request: Request, settings: Settings) -> None:
+def admin_of(request: Request) -> "Service":
     """The same for paths that change what is served or stored.
 
     Raises:
         NotOffered: no admin key is set. Unauthorised: no key, or an unknown one. Forbidden: the scoring key.
     """
+    service: Service = request.app.state.service
+    settings = service.settings
     key = settings.admin_api_key.get_secret_value()
     if not key:
         raise NotOffered("there are no admin paths: CTR_ADMIN_API_KEY is empty")
     if _has_key(request, key):
-        return
+        return service
     if settings.api_key.get_secret_value() and _has_key(request, settings.api_key.get_secret_value()):
         raise Forbidden("authorization: the admin key is needed, this is the scoring key", "authorization")
     raise Unauthorised("authorization: a bearer key is needed", "authorization")

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.access import check_admin_key
+from service.access import admin_of
 from service.calls import Service
 from service.descriptions import INDEX, LABELS_GOT, LABELS_PUT, LOAD, UNLOAD, body_of
 from service.labels import Labels
@@ -88,13 +88,6 @@ async def put_labels(model: str, request: Request) -> Response:
     service = admin_of(request)
     wanted = check(Labels, read_object(await service.body_of(request)), "", 0)
     return await service.of_admin(_label, service, model, wanted)
-
-
-def admin_of(request: Request) -> Service:
-    """The scorer that a call is for, once its key is the admin's."""
-    service: Service = request.app.state.service
-    check_admin_key(request, service.settings)
-    return service
 
 
 async def _object(service: Service, request: Request) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import admin, v2_routes
-from service.access import check_admin_key, check_key
+from service import admin, ui, v2_routes
+from service.access import admin_of, service_of
 from service.calls import NativeWire, Service
 from service.descriptions import (
     BEHAVIOURS_RESPONSES,
@@ -38,7 +38,6 @@ from service.request import ScoreRequest
 from service.scores import ScoreResponse
 from service.sent_events import Events
 from service.settings import Settings
-from service.ui import add_page
 from service.version import VERSION
 
 log = logging.getLogger("longtrail")
@@ -78,18 +77,14 @@ def create_app(
         responses=SCORE_RESPONSES,
     )  # fmt: skip
     async def score_route(request: Request) -> Response:
-        check_key(request, settings)
-        service: Service = app.state.service
-        return await service.score(request, NativeWire())
+        return await service_of(request).score(request, NativeWire())
 
     @app.post(
         "/events", openapi_extra={"requestBody": body_of(Events)}, summary="Put behaviours into users' trees", status_code=202,
         responses=EVENT_RESPONSES,
     )  # fmt: skip
     async def events_route(request: Request) -> Response:
-        check_key(request, settings)
-        service: Service = app.state.service
-        return await service.events(request)
+        return await service_of(request).events(request)
 
     _straight(app, score_route, events_route)
 
@@ -100,23 +95,21 @@ def create_app(
         responses=BEHAVIOURS_RESPONSES,
     )
     async def behaviours_route(user_id: str, request: Request) -> Response:
-        check_key(request, settings)
+        service = service_of(request)
         limit = request.query_params.get("limit", "100")
         if not re.fullmatch(r"-?[0-9]{1,9}", limit):
             raise InvalidRequest(f"limit: {limit!r}, a number is needed", "limit")
-        service: Service = app.state.service
         return await service.of_store(service.users.behaviours, user_id, int(limit), request.query_params.get("after", ""))
 
     @app.delete("/users/{user_id:path}", summary="Remove a user's tree and every state (admin key)", responses=DELETE_RESPONSES)
     async def delete_route(user_id: str, request: Request) -> Response:
-        check_admin_key(request, settings)
-        service: Service = app.state.service
+        service = admin_of(request)
         return await service.of_store(service.users.delete, user_id)
 
     app.include_router(v2_routes.router)
     app.include_router(admin.router)
     if settings.ui == "on":
-        add_page(app)
+        app.include_router(ui.router)
 
     # FastAPI's own page loads its parts from other hosts; these are a package's
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]))

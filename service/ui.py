@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import orjson
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from starlette.responses import FileResponse
 
-from service.access import check_key
+from service.access import service_of
 from service.bundles import Bundles
 from service.calls import JSON, Service
 from service.errors import InvalidRequest, ScorerError
@@ -51,11 +51,6 @@ class PageWire:
         return answer + b',"categories":' + categories + b"}", {"content-type": "application/json"}
 
 
-def add_page(app: FastAPI) -> None:
-    """The page, what it loads, and what only it asks for."""
-    app.include_router(router)
-
-
 @router.get("/ui", include_in_schema=False)
 async def page() -> Response:
     return Response(
@@ -71,15 +66,9 @@ async def file(name: str) -> Response:
     return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff"})
 
 
-def _service_of(request: Request) -> Service:
-    service: Service = request.app.state.service
-    check_key(request, service.settings)
-    return service
-
-
 @router.get("/ui/start", include_in_schema=False)
 async def start(request: Request) -> Response:
-    service = _service_of(request)
+    service = service_of(request)
     return await service.of_store(_beginning, service)
 
 
@@ -100,13 +89,13 @@ def _beginning(service: Service) -> bytes:
 
 @router.post("/ui/score", include_in_schema=False)
 async def score(request: Request) -> Response:
-    service = _service_of(request)
+    service = service_of(request)
     return await service.score(request, PageWire(service.bundles))
 
 
 @router.get("/ui/users/{user_id:path}", include_in_schema=False)
 async def user_map(user_id: str, request: Request) -> Response:
-    service = _service_of(request)
+    service = service_of(request)
     bins, at = _number(request, "bins", BINS), _number(request, "at", MAX_TS)
     return await service.of_store(service.user_maps.of, user_id, bins, at)
 

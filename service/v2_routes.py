@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service import v2
-from service.access import check_key
+from service.access import service_of
 from service.calls import Service
 from service.descriptions import INFER, INFER_RESPONSES, MODEL, MODEL_READY, READY, SERVER, answer
 from service.request import ScoreRequest
@@ -35,13 +35,6 @@ class InferWire:
         """As `v2.answer`."""
         assert self._infer is not None
         return v2.answer(self._infer, response, request_id)
-
-
-def service_of(request: Request) -> Service:
-    """The scorer that a call is for, once its key is the right one."""
-    service: Service = request.app.state.service
-    check_key(request, service.settings)
-    return service
 
 
 @router.get("/v2", summary="Server metadata (Open Inference Protocol)", responses=SERVER)
