@@ -1,13 +1,12 @@
 """The graph that searches and attends at once, for a device that the behaviours had better not leave.
 
-What it retrieves is what the kernels of `store/search` do, ties newest first included. TopK is trusted with
-nothing that ties: CUDA's takes equal values in the order of its threads. So
+What it retrieves is what the kernels of `store/search` do, ties newest first included: `exact_top.py`.
 
 - hamming: similarity and age are one whole number, exact in float32 and different for each behaviour;
-- projection, clusters: one TopK finds the K-th relevance; those above it are in, and of those at it the newest.
-  Heads then take turns: a behaviour's place is the least of rank x H + head over the heads that rank it.
+- projection, clusters: what a behaviour's relevance has from itself is one more column of its key. Heads take turns:
+  a behaviour's place is the least of rank x H + head over the heads that rank it.
 
-Memory: two or three float32 [C, L] at a time, heads one after the other: 0.5 GB each for 1,000 candidates and
+Memory: one float32 [C, L] at a time and its sixty-fourth part, heads one after the other: 0.5 GB for 1,000 candidates and
 131,072 behaviours. There is no Loop and no If, which a captured CUDA graph could not hold.
 """
 
@@ -17,52 +16,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from export.exact_top import DROPPED, best_places
+from export.graph_nodes import Nodes
 from store.life_inputs import LIFE_AXES, MAX_LIFE, inputs_when_searching
 
 LOWEST = np.float32(-1e30)  # relevance of padding
-DROPPED = np.int64(1) << 60  # in place of what is not wanted, where the least is
+LIFE_TYPES = {"life_mask": TensorProto.BOOL, "life_cross": TensorProto.UINT8}
 BYTE_SIGNS = np.where((np.arange(256)[:, None] >> np.arange(8)) & 1, 1, -1).astype(np.float32)  # [256, 8]
-
-
-class Nodes:
-    """A graph in the making: every call adds a node and gives the name of its output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def __call__(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Name of the output, or the names of several."""
-        names = [f"search_{operator}_{len(self.nodes)}_{i}" for i in range(outputs)]
-        self.nodes.append(helper.make_node(operator, list(inputs), names, f"search_{operator}_{len(self.nodes)}", **attributes))
-        return names[0] if outputs == 1 else names
-
-    def constant(self, value: Any) -> str:
-        """A constant of the value's own type."""
-        name = f"search_constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-    def top(self, values: str, k: int, largest: bool = True) -> tuple[str, str]:
-        """The k largest (or least) of the last axis, sorted, and where they stand (int64)."""
-        value, place = self("TopK", values, self.constant(np.array([k])), outputs=2, axis=-1, largest=int(largest))
-        return value, place
-
-    def cast(self, value: str, to: int) -> str:
-        """As another type."""
-        name: str = self("Cast", value, to=to)
-        return name
-
-    def reshape(self, value: str, shape: list[int]) -> str:
-        """In another shape, -1 = what is left."""
-        name: str = self("Reshape", value, self.constant(np.array(shape)))
-        return name
-
-    def name(self, value: str, name: str) -> None:
-        """Give a value the name of an input of the scoring graph."""
-        self.nodes.append(helper.make_node("Identity", [value], [name]))
 
 
 def write_search_graph(score: Path, search: str, k: int, tables: dict[str, NDArray[Any]], path: Path) -> None:
@@ -77,13 +39,13 @@ def write_search_graph(score: Path, search: str, k: int, tables: dict[str, NDArr
     wanted = inputs_when_searching(search, set(found))
     add = Nodes()
     candidates, life = add.reshape("candidate_row", [-1]), add.reshape("life_row", [-1])  # [C], [L]
-    mask, newness = add.reshape("life_mask", [-1]), _newness(add, life)  # [L]
+    mask = add.reshape("life_mask", [-1])  # [L]
     if search == "hamming":
-        place = _nearest(add, candidates, life, add("Where", mask, newness, add.constant(LOWEST)), k)
+        place = _nearest(add, candidates, life, mask, k)
     else:
         sized = "life_size" if "life_size" in wanted else None
-        heads = tables["key_projection"].shape[1]
-        place = _most_relevant(add, candidates, life, mask, newness, _bias(add, tables["cross_bias"], sized), heads, k)
+        bias = _bias(add, tables["cross_bias"], sized)
+        place = _most_relevant(add, candidates, life, mask, bias, tables["key_projection"].shape, k)
     _retrieve(add, place, life, mask, set(found), "life_cross" in wanted)
     kept = [value for name, value in found.items() if name in wanted]
     graph = helper.make_graph(
@@ -109,7 +71,7 @@ def _inputs(names: set[str], tables: dict[str, NDArray[Any]], features: Any) -> 
     described = []
     for name in sorted(names):
         if name in LIFE_AXES:
-            kind = TensorProto.BOOL if name == "life_mask" else TensorProto.INT32
+            kind = LIFE_TYPES.get(name, TensorProto.INT32)
             shape: list[Any] = [1, "L", *([features] if name == "life_cross" else [])]
         elif name == "signature":
             kind, shape = TensorProto.UINT8, ["N", 8]
@@ -120,32 +82,52 @@ def _inputs(names: set[str], tables: dict[str, NDArray[Any]], features: Any) -> 
     return described
 
 
-def _newness(add: Nodes, life: str) -> str:
-    """0 for the oldest behaviour, 1 for the next: float32 [L]."""
-    length = add("Squeeze", add("Shape", life))
-    return add.cast(add("Range", add.constant(np.int64(0)), length, add.constant(np.int64(1))), TensorProto.FLOAT)
+def _nearest(add: Nodes, candidates: str, life: str, mask: str, k: int) -> str:
+    """Places of the k nearest signatures, ascending: int64 [C, k].
 
-
-def _nearest(add: Nodes, candidates: str, life: str, age: str, k: int) -> str:
-    """Places of the k nearest signatures, ascending: int64 [C, k]. `age` float32 [L]: newness, padding far below.
-
-    The products of bits as +1 and -1 sum to 64 - 2 x distance; times half of MAX_LIFE, no age makes up for a step.
+    The products of bits as +1 and -1 sum to 64 - 2 x distance; times half of MAX_LIFE, no age makes up for a step. All
+    sums are whole and below 2^24: exact, in whatever order they are made.
     """
 
     def bits(row: str) -> str:
         signature = add.cast(add("Gather", "signature", row), TensorProto.INT32)  # [.., 8]
-        return add.reshape(add("Gather", add.constant(BYTE_SIGNS), signature), [-1, 64])
+        return add.reshape(add("Gather", add.constant(BYTE_SIGNS), signature), [-1, 1, 64])
 
-    query = add("Mul", bits(candidates), add.constant(np.float32(MAX_LIFE / 2)))
-    order = add("Gemm", query, bits(life), age, transB=1)  # [C, L], below 2^24: exact
-    _, place = add.top(order, k)
-    return add.top(place, k, largest=False)[0]
+    length = add("Squeeze", add("Shape", life))
+    newness = add.cast(add("Range", add.constant(np.int64(0)), length, add.constant(np.int64(1))), TensorProto.FLOAT)
+    newness = add.reshape(add("Where", mask, newness, add.constant(LOWEST)), [-1, 1])
+    query, key = _with_bias(add, add("Mul", bits(candidates), add.constant(np.float32(MAX_LIFE / 2))), bits(life), newness, 64)
+    return _ascending(add, best_places(add, _relevance(add, query, key, 0), k, ties=False), k)
+
+
+def _with_bias(add: Nodes, query: str, key: str, bias: str, width: int) -> tuple[str, str]:
+    """Queries [C, H, width] and keys [L, H, width] widened, so that their product has the `bias` [L, H] in it: adding it
+    to [C, L] would be two more passes. Filled with zeros to a multiple of four, which products are quickest at."""
+    rest = -(width + 1) % 4
+
+    def widened(value: str, by: int, filled_with: float) -> str:
+        return str(add("Pad", value, add.axes(0, 0, 0, 0, 0, by), add.constant(np.float32(filled_with)))) if by else value
+
+    key = add("Concat", key, add("Unsqueeze", bias, add.axes(2)), axis=2)
+    return widened(widened(query, 1, 1), rest, 0), widened(key, rest, 0)
+
+
+def _relevance(add: Nodes, query: str, key: str, head: int) -> str:
+    """Products of one head's queries and keys: float32 [C, L]."""
+    of_head = [add("Gather", value, add.constant(np.int64(head)), axis=1) for value in (query, key)]
+    return str(add("Gemm", *of_head, transB=1))
+
+
+def _ascending(add: Nodes, place: str, k: int) -> str:
+    """Places int32 [C, k] in the order of time, as int64."""
+    value, _ = add.top(place, add.axes(k), largest=False)
+    return add.cast(value, TensorProto.INT64)
 
 
 def _bias(add: Nodes, cross_bias: NDArray[Any], size: str | None) -> str:
     """What a behaviour's relevance has from itself: float32 [L, H], summed in the order of `bias_of`."""
     features = cross_bias.shape[0]
-    cross = add.reshape("life_cross", [-1, features])  # [L, 1 + J]
+    cross = add.cast(add.reshape("life_cross", [-1, features]), TensorProto.INT32)  # [L, 1 + J]
     total = ""
     for j in range(features):
         of_feature = add("Gather", "cross_bias", add.constant(np.int64(j)), axis=0)  # [buckets, H]
@@ -157,80 +139,37 @@ def _bias(add: Nodes, cross_bias: NDArray[Any], size: str | None) -> str:
     return str(add("Add", total, add("Log", number)))
 
 
-def _most_relevant(
-    add: Nodes, candidates: str, life: str, mask: str, newness: str, bias: str, heads: int, k: int
-) -> str:  # fmt: skip
-    """Places of the union of the heads' best, ascending: int64 [C, k]."""
+def _most_relevant(add: Nodes, candidates: str, life: str, mask: str, bias: str, shape: tuple[int, ...], k: int) -> str:
+    """Places of a union of the heads' best, ascending: int64 [C, k]. `bias` float32 [L, H]; `shape` of the keys: [N, H, d_k]."""
+    _, heads, width = shape
     query, key = add("Gather", "query_projection", candidates), add("Gather", "key_projection", life)  # [C | L, H, d_k]
-    places, turns = [], []
-    for h in range(heads):
-        head = add.constant(np.int64(h))
-        of_head = add("Where", mask, add("Gather", bias, head, axis=1), add.constant(LOWEST))  # [L]
-        relevance = add(
-            "Gemm", add("Gather", query, head, axis=1), add("Gather", key, head, axis=1), of_head, transB=1
-        )  # [C, L]  # fmt: skip
-        for place, rank in _ranked(add, relevance, newness, k):
-            places.append(place)
-            turns.append(_turn(add, rank, h, heads))
-    place, turn = add("Concat", *places, axis=-1), add("Concat", *turns, axis=-1)  # [C, 2 k H]
-    return _in_turn(add, place, turn, 2 * k * heads, k)
+    bias = add("Where", add("Unsqueeze", mask, add.axes(1)), bias, add.constant(LOWEST))
+    query, key = _with_bias(add, query, key, bias, width)
+    places = [best_places(add, _relevance(add, query, key, head), k, ties=True) for head in range(heads)]
+    return _ascending(add, _in_turn(add, places, k) if heads > 1 else places[0], k)
 
 
-def _ranked(add: Nodes, relevance: str, newness: str, k: int) -> list[tuple[str, str]]:
-    """The k best of a head in two parts, above the k-th relevance and at it: places and ranks int64 [C, k] each.
-
-    A rank of k or more is of no use: the part has fewer than k.
-    """
-    value, place = add.top(relevance, k)
-    least = add("Slice", value, *(add.constant(np.array([at])) for at in (k - 1, k, 1)))  # [C, 1]
-    above = add("Greater", value, least)  # [C, k]
-    number = add("ReduceSum", add.cast(above, TensorProto.INT64), add.constant(np.array([1])), keepdims=1)  # [C, 1]
-
-    first, second = (add("Unsqueeze", value, add.constant(np.array([axis]))) for axis in (2, 1))  # [C, k, 1], [C, 1, k]
-    older, newer = (add("Unsqueeze", place, add.constant(np.array([axis]))) for axis in (2, 1))
-    tied = add("And", add("Equal", second, first), add("Greater", newer, older))
-    better = add("Or", add("Greater", second, first), tied)  # [C, k, k]: is the second better than the first?
-    number_better = add("ReduceSum", add.cast(better, TensorProto.INT32), add.constant(np.array([2])), keepdims=0)
-    rank = add.cast(number_better, TensorProto.INT64)  # [C, k]
-    useless = add.constant(DROPPED)
-
-    at_least = add("Where", add("Equal", relevance, least), newness, add.constant(np.float32(-1)))  # [C, L]
-    age, place_of_tied = add.top(at_least, k)  # newest first
-    rank_of_tied = add("Add", number, add.constant(np.arange(k)))
-    real = add(
-        "And", add("GreaterOrEqual", age, add.constant(np.float32(0))), add("Less", rank_of_tied, add.constant(np.int64(k)))
-    )
-    return [(place, add("Where", above, rank, useless)), (place_of_tied, add("Where", real, rank_of_tied, useless))]
-
-
-def _turn(add: Nodes, rank: str, head: int, heads: int) -> str:
-    """When a round robin over the heads comes to a rank of this one."""
-    dropped = add("Equal", rank, add.constant(DROPPED))
-    turn = add("Add", add("Mul", rank, add.constant(np.int64(heads))), add.constant(np.int64(head)))
-    return str(add("Where", dropped, rank, turn))
-
-
-def _in_turn(add: Nodes, place: str, turn: str, width: int, k: int) -> str:
-    """Of places with their turns int64 [C, width], the k different ones whose turn comes first: ascending.
+def _in_turn(add: Nodes, places: list[str], k: int) -> str:
+    """Of the heads' places int32 [C, k], best first, the k different ones that a round robin comes to first: int32 [C, k].
 
     Sorted by place and then turn, the first entry of each place is its earliest turn.
     """
-    base = add.constant(np.int64(width))  # turns are below it
-    key = add("Add", add("Mul", place, base), turn)
-    key = add("Where", add("Less", turn, base), key, add.constant(DROPPED))
-    key, _ = add.top(key, width, largest=False)  # no two are equal but dropped ones
-    place, turn = add("Div", key, base), add("Mod", key, base)
-    first, others = (add("Slice", place, *(add.constant(np.array([at])) for at in ends)) for ends in ((0, 1, 1), (0, -1, 1)))
-    before = add("Concat", add("Sub", first, add.constant(np.int64(1))), others, axis=1)  # of the first: another place
-    again = add("Equal", before, place)
-    unwanted = add("Or", again, add("Equal", key, add.constant(DROPPED)))
-    _, earliest = add.top(add("Where", unwanted, add.constant(DROPPED), turn), k, largest=False)
-    return add.top(add("GatherElements", place, earliest, axis=1), k, largest=False)[0]
+    heads = len(places)
+    turn = (np.arange(k) * heads + np.arange(heads)[:, None]).reshape(1, -1)  # [1, H k]
+    kind = np.int32 if turn.size * MAX_LIFE <= DROPPED else np.int64  # int64 takes twice the time
+    place = add.cast(add("Concat", *places, axis=1), helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    base, one, dropped = (add.constant(kind(value)) for value in (turn.size, 1, DROPPED))
+    key, _ = add.top(add("Add", add("Mul", place, base), add.constant(turn.astype(kind))), add.axes(turn.size), largest=False)
+    place, turn_of = add("Div", key, base), add("Mod", key, base)
+    first, others = (add("Slice", place, *(add.axes(at) for at in (*ends, 1))) for ends in ((0, 1), (0, -1)))
+    before = add("Concat", add("Sub", first, one), others, axis=1)  # of the first: another place
+    _, earliest = add.top(add("Where", add("Equal", before, place), dropped, turn_of), add.axes(k), largest=False)
+    return add.cast(add("GatherElements", place, earliest, axis=1), TensorProto.INT32)
 
 
 def _retrieve(add: Nodes, place: str, life: str, mask: str, wanted: set[str], has_cross: bool) -> None:
     """What the scoring graph reads of the behaviours at `place` int64 [C, k]: zeros where there is none."""
-    none, front = add.constant(np.int32(0)), add.constant(np.array([0]))
+    none, front = add.constant(np.int32(0)), add.axes(0)
     real = add("Gather", mask, place)  # [C, k]
 
     def of_real(values: str) -> str:
@@ -245,9 +184,9 @@ def _retrieve(add: Nodes, place: str, life: str, mask: str, wanted: set[str], ha
     if "retrieved_gap" in wanted:
         first = add.constant(np.int64(0))
         gap = add("Gather", add("Squeeze", "life_cross", front), first, axis=1) if has_cross else add.reshape("life_gap", [-1])
-        add.name(of_real(add("Gather", gap, place)), "retrieved_gap")
+        add.name(of_real(add.cast(add("Gather", gap, place), TensorProto.INT32)), "retrieved_gap")
     if "retrieved_cross" in wanted:
-        cross = add("Gather", add("Squeeze", "life_cross", front), place)  # [C, k, 1 + J]
-        shown = add("Unsqueeze", real, add.constant(np.array([2])))
+        cross = add.cast(add("Gather", add("Squeeze", "life_cross", front), place), TensorProto.INT32)  # [C, k, 1 + J]
+        shown = add("Unsqueeze", real, add.axes(2))
         add.name(add("Unsqueeze", add("Where", shown, cross, none), front), "retrieved_cross")
     add.name(of_real(add.cast(place, TensorProto.INT32)), "index")

@@ -83,11 +83,14 @@ def _bench(part: Part, quick: bool, only: str) -> Path:
 def bench_gpu_command(
     quick: Annotated[bool, typer.Option("--quick", help="See that all works; not into loadtest/results/gpu/.")] = False,
     only: Annotated[str, typer.Option(help="These models, by comma; not into loadtest/results/gpu/.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="How often every row is measured.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="At most so long a point.")] = 60,
 ) -> None:
     """The speed table on a GPU, and scans of 10^5 behaviours for 1,000 candidates; status 1 where there is no GPU."""
     from loadtest.gpu_bench import bench_gpu
+    from loadtest.speed_point import Length
 
-    console.print(f"gpu: {bench_gpu(quick, only)}")
+    console.print(f"gpu: {bench_gpu(quick, only, rounds=rounds, length=Length(seconds))}")
 
 
 @app.command("bench-check")

@@ -12,7 +12,8 @@ import onnxruntime
 from loadtest.bench_setup import Serving, bundles_of
 from loadtest.bench_world import BenchWorld, Sizes
 from loadtest.measured_on import gpus
-from loadtest.speed_table import FOLDER, RESULTS, SIZES, bench_table
+from loadtest.speed_point import Length
+from loadtest.speed_table import FOLDER, LENGTH, REPEATS, RESULTS, SIZES, bench_table
 from loadtest.speed_work import TABLE, USERS, Work
 from service.attend import Graph
 from service.device import CUDA
@@ -51,6 +52,7 @@ def gpu_works(table: Sequence[Work] = TABLE, settings: Mapping[str, str] = ON_GP
 def bench_gpu(
     quick: bool = False, only: str = "", results: Path = RESULTS / "gpu", folder: Path = FOLDER, sizes: Sizes = SIZES,
     works: Sequence[Work] | None = None, lives: dict[int, int] = USERS, providers: Providers = "cuda",
+    rounds: int = REPEATS, length: Length = LENGTH,
 ) -> Path:  # fmt: skip
     """Measure, and say where the table is.
 
@@ -65,7 +67,7 @@ def bench_gpu(
         if lacking := missing():
             raise ValueError(f"{COMMAND} needs a GPU: {'; '.join(lacking)}")
         check_cuda(bundles_of(BenchWorld(sizes), chosen[0].serving, folder))
-    return bench_table(quick, only, results, folder, sizes, chosen, lives, COMMAND, NOTE)
+    return bench_table(quick, only, results, folder, sizes, chosen, lives, COMMAND, NOTE, rounds, length)
 
 
 def missing() -> list[str]:

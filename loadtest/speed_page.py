@@ -14,13 +14,13 @@ from typing import Any
 
 from loadtest.measured_on import table
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
-from loadtest.speed_point import Point
+from loadtest.speed_point import Length, Point
 from loadtest.speed_work import Work
 from service.metrics import STAGES
 
 HOW = f"""\
 Rounds: ROUNDS; medians of them and (smallest-largest). Open loop, latency from the intended sending; generator, scorer and \
-store on these cores; a point is 60 s or 2,000 requests, whichever comes first, after 3 s of warm-up. A request that is refused, \
+store on these cores; a point is SECONDS s or MOST requests, whichever comes first, after a warm-up. A request that is refused, \
 not answered or degraded is an error and counts as {SLOWER_THAN_ANY_LIMIT_MS:,.0f} ms. CPU is that of the scorer's process, per \
 request. Users, categories and items are made up by Zipf laws; weights are random, which speed does not depend on.
 """
@@ -77,12 +77,14 @@ class Measured:
         }  # fmt: skip
 
 
-def write(measured: Sequence[Measured], head: dict[str, Any], results: Path, command: str = "make bench", note: str = "") -> Path:
+def write(
+    measured: Sequence[Measured], head: dict[str, Any], results: Path, length: Length, command: str = "make bench", note: str = ""
+) -> Path:
     """table.json and table.md, which says `note` before all figures."""
     results.mkdir(parents=True, exist_ok=True)
     content = {"schema": 1, "machine": head["machine"], "commit": head["commit"], "rows": [one.row() for one in measured]}
     (results / "table.json").write_text(json.dumps(content, indent=1) + "\n")
-    (results / "table.md").write_text(_page(measured, head, command, note))
+    (results / "table.md").write_text(_page(measured, head, length, command, note))
     return results / "table.md"
 
 
@@ -93,11 +95,12 @@ def head_line(head: dict[str, Any], command: str) -> str:
     return f"{where}; {versions}. `{command}` measures again.\n"
 
 
-def _page(measured: Sequence[Measured], head: dict[str, Any], command: str, note: str) -> str:
+def _page(measured: Sequence[Measured], head: dict[str, Any], length: Length, command: str, note: str) -> str:
     names, rounds = ["work", "model", "behaviours"], max(len(one.points) for one in measured)
+    how = HOW.replace("ROUNDS", str(rounds)).replace("SECONDS", f"{length.seconds:g}").replace("MOST", f"{length.most:,}")
     results = ["offered/s", "n", "p50 ms", "p99 ms", "target", "CPU ms", "target", "errors", "met"]
     parts = [
-        f"# Speed\n\n{head_line(head, command)}", note, HOW.replace("ROUNDS", str(rounds)),
+        f"# Speed\n\n{head_line(head, command)}", note, how,
         table([*names, *results], [_result(one) for one in measured]), _ratios(measured), STAGES_ARE,
         table([*names, *STAGES, "mean total", "apart", "outside", "searched"], [_stages(one) for one in measured]), GENERATOR_IS,
         table([*names, "cores", "late"], [_generator(one) for one in measured]),

@@ -43,13 +43,14 @@ def bench_store(world: BenchWorld, works: Sequence[Work], lives: dict[int, int],
 def bench_table(
     quick: bool = False, only: str = "", results: Path = RESULTS, folder: Path = FOLDER, sizes: Sizes = SIZES,
     works: Sequence[Work] = TABLE, lives: dict[int, int] = USERS, command: str = "make bench", note: str = "",
+    rounds: int = REPEATS, length: Length = LENGTH,
 ) -> Path:  # fmt: skip
     """Measure the rows, and say where the table is.
 
     Args:
         quick: one round of 2 s a point, to see that all works; the table goes to `folder`.
         only: models to measure, separated by commas; empty = all. The table goes to `folder` then.
-        command, note: what the page says of itself.
+        command, note: what the page says of itself. rounds: of all rows; length: of a point.
 
     Raises:
         ValueError: no such model, a bundle that cannot be served, an answer that is degraded before the measurement.
@@ -57,22 +58,22 @@ def bench_table(
     chosen = [work for work in works if not only or work.model in only.split(",")]
     if not chosen:
         raise ValueError(f"no row of {only}; models are {', '.join(sorted({work.model for work in works}))}")
-    world, head = BenchWorld(sizes), facts()
+    world, head, length = BenchWorld(sizes), facts(), QUICK if quick else length
     requests = [bodies(world, work, lives[work.life]) for work in chosen]
     points: list[list[Point]] = [[] for _ in chosen]
     searched = [0] * len(chosen)
     servings = {work.serving.name: work.serving for work in chosen}
     with bench_store(world, chosen, lives, folder) as url:
-        for repeat in range(1 if quick else REPEATS):
+        for repeat in range(1 if quick else rounds):
             for serving in servings.values():
                 with running_scorer(serving, bundles_of(world, serving, folder), url) as scorer:
                     for i, work in enumerate(chosen):
                         if work.serving.name == serving.name:
                             searched[i] = check(scorer, requests[i][0])
-                            points[i].append(measure(scorer, requests[i], work.per_s, QUICK if quick else LENGTH))
+                            points[i].append(measure(scorer, requests[i], work.per_s, length))
                             console.print(f"{repeat + 1} {_said(work, points[i][-1])}", highlight=False)
     measured = [Measured(*one) for one in zip(chosen, searched, points, strict=True)]
-    return write(measured, head, folder if quick or only else results, command, note)
+    return write(measured, head, folder if quick or only else results, length, command, note)
 
 
 def _said(work: Work, point: Point) -> str:

@@ -18,7 +18,7 @@ from store.graph_inputs import AXES, GraphInputs
 from store.life_inputs import LIFE_AXES
 
 CANDIDATES = (64, 128, 256, 512, 1024)  # places of a request, or groups of them
-LIVES = tuple(1024 << i for i in range(8))  # 1,024 to 131,072 behaviours; no K is above the first
+LIVES = tuple(1024 << i for i in range(8))  # 1,024 to 131,072 behaviours; no K is above the first, all are multiples of CHUNK
 
 Sizes = dict[str, int]  # of an axis, by its letter
 
@@ -65,11 +65,11 @@ def sizes_of(inputs: GraphInputs, names: list[str]) -> Sizes:
     return {letter: size for name in names for letter, size in zip(axes_of(name), inputs[name].shape, strict=False)}
 
 
-def pad(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """The array with zeros behind, along every axis that is longer in `shape`. No copy where none is."""
+def pad(array: NDArray[Any], shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """The array with zeros behind, along every axis that is longer in `shape`, as `dtype`. No copy where nothing is missing."""
     if array.shape == shape:
-        return np.ascontiguousarray(array)
-    padded = np.zeros(shape, array.dtype)
+        return np.ascontiguousarray(array, dtype)
+    padded = np.zeros(shape, dtype)
     padded[tuple(slice(size) for size in array.shape)] = array
     return padded
 

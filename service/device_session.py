@@ -44,7 +44,7 @@ class Slot:
         self.bucket, self.graph_id = bucket, graph_id
         make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         self.inputs = {name: make(shape, np.dtype(dtypes[name]).type, device, 0) for name, shape in shapes.items()}
-        self._shapes = shapes
+        self._shapes, self._dtypes = shapes, dtypes
         self.logit = make((1, places(bucket)), np.float32, device, 0)
         self.binding = session.io_binding()
         self.binding.bind_ortvalue_output("logit", self.logit)
@@ -53,9 +53,9 @@ class Slot:
         self.options = run_options(graph_id)
 
     def fill(self, inputs: GraphInputs) -> None:
-        """Bring a request's inputs to their places, padded."""
+        """Bring a request's inputs to their places, padded, as the graph declares them."""
         for name, shape in self._shapes.items():
-            self.inputs[name].update_inplace(pad(inputs[name], shape))
+            self.inputs[name].update_inplace(pad(inputs[name], shape, self._dtypes[name]))
 
 
 class DeviceSession:

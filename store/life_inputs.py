@@ -2,7 +2,7 @@
 
     life_row    int32 [U, L]         oldest first, padding behind
     life_mask   bool [U, L]          True = real
-    life_cross  int32 [U, L, 1 + J]  gap bucket first, then the stored buckets
+    life_cross  uint8 [U, L, 1 + J]  gap bucket first, then the stored buckets
     life_gap    int32 [U, L]         the gap bucket alone, for graphs that read no more
     life_size   int32 [U, L]         behaviours in each cluster, for the search of clusters
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from store.graph_inputs import GraphInputs, cross_with_gap, recent_inputs
+from store.gaps import gap_buckets
+from store.graph_inputs import GraphInputs, recent_inputs
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Retrieved, Rows
 
@@ -24,6 +25,7 @@ LIFE_AXES: dict[str, tuple[str, ...]] = {
     "life_gap": ("U", "L"),
     "life_size": ("U", "L"),
 }
+CHUNK = 64  # graphs look for the best of so many neighbours first: L is a multiple of it
 MAX_LIFE = 1 << 18  # behaviours that a graph's search can tell apart by age in float32, beside 65 distances
 
 
@@ -64,15 +66,15 @@ def life_inputs(
     searched = behaviours if snapshot is None else snapshot.and_newer(behaviours)
     count, length = len(candidates.row), max(len(searched), 1)  # the empty user: one masked entry
     row, size = np.zeros((1, length), np.int32), np.zeros((1, length), np.int32)
-    cross = np.zeros((1, length, 1 + searched.cross.shape[1]), np.int32)
-    row[0, : len(searched)], cross[0, : len(searched)] = searched.row, cross_with_gap(searched, at)
-    size[0, : len(searched)] = searched.sizes
+    cross = np.zeros((1, length, 1 + searched.cross.shape[1]), np.uint8)
+    row[0, : len(searched)], size[0, : len(searched)] = searched.row, searched.sizes
+    cross[0, : len(searched), 0], cross[0, : len(searched), 1:] = gap_buckets(searched.ts, at), searched.cross
     number = len(searched) if snapshot is None else snapshot.folded + len(behaviours) - snapshot.covers
     to_find = Retrieved(np.zeros((count, 0), np.int32), np.zeros((count, 0), np.bool_), np.arange(count, dtype=np.int32), number)
     inputs = {
         "candidate_row": candidates.row.reshape(1, -1, 1),
         "life_row": row, "life_mask": np.full((1, length), len(searched) > 0), "life_cross": cross,
-        "life_gap": np.ascontiguousarray(cross[..., 0]), "life_size": size, "context": context[None],
+        "life_gap": cross[..., 0].astype(np.int32), "life_size": size, "context": context[None],
     }  # fmt: skip
     return to_find, inputs | recent_inputs(behaviours, at, recent)
 

@@ -222,8 +222,9 @@ def in_order(tensor: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     flat = tensor.flatten(1, 2)
     if "candidate_place" not in inputs:
         return flat
-    users = torch.arange(len(flat), device=flat.device).unsqueeze(1)
-    place = inputs["candidate_place"] + users * flat.shape[1]
+    place = inputs["candidate_place"]
+    if len(flat) > 1:  # else no size is among the numbers: a captured CUDA graph cannot wait for the processor to tell it one
+        place = place + torch.arange(len(flat), device=flat.device).unsqueeze(1) * flat.shape[1]
     return nn.functional.embedding(place, flat.flatten(0, 1))
 
 

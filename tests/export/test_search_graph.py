@@ -10,12 +10,12 @@ from onnx import TensorProto, helper, save
 from export.search_graph import write_search_graph
 from store import gaps
 from store.graph_inputs import search_inputs
-from store.life_inputs import life_inputs
+from store.life_inputs import CHUNK, life_inputs
 from store.search import SEARCHES, SearchSpec
 from store.types import Behaviours, Candidates
 
 ITEMS, J, BUCKETS, WIDTH = 12, 1, 4, 3
-PADDED = 40  # L of the graph
+PADDED = 4 * CHUNK  # L of the graph
 CONTEXT = np.zeros(1, np.int32)
 
 
@@ -84,7 +84,7 @@ def padded(inputs, length):
 
 
 @pytest.mark.parametrize(("name", "heads"), [("hamming", 1), ("projection", 1), ("projection", 3), ("clusters", 2)])
-@given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from([1, 4, 7]))
+@given(st.integers(0, 10**6), st.integers(0, 40) | st.integers(0, PADDED), st.sampled_from([1, 4, 7]))
 def test_ties_go_to_the_newer_and_heads_take_turns(found_by_graph, name, heads, seed, length, k):
     random = np.random.default_rng(seed)
     tables, life = tables_of(name, random, heads), life_of(random, length, name == "clusters")

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
 from loadtest.speed_page import Measured, write
-from loadtest.speed_point import Point, stage_times
+from loadtest.speed_point import Length, Point, stage_times
 from loadtest.speed_work import TABLE, USERS, Work
 from service.metrics import STAGES, StageTimer
 
@@ -26,7 +26,7 @@ def measured(model: str = "twin", life: int = 10_000, p99=(10.0, 30.0, 11.0), cp
 
 
 def test_a_row_has_the_contracts_keys_and_medians_of_the_repeats(tmp_path):
-    write([measured()], HEAD, tmp_path)
+    write([measured()], HEAD, tmp_path, Length())
     content = json.loads((tmp_path / "table.json").read_text())
     assert content == {
         "schema": 1, "machine": "m, 2 cores", "commit": "abc",
@@ -41,7 +41,7 @@ def test_a_row_has_the_contracts_keys_and_medians_of_the_repeats(tmp_path):
     ids=["met", "p99", "CPU"],
 )
 def test_a_row_is_met_if_both_targets_are(tmp_path, change, met):
-    page = write([measured(**change)], HEAD, tmp_path).read_text()
+    page = write([measured(**change)], HEAD, tmp_path, Length()).read_text()
     line = next(line for line in page.splitlines() if line.startswith("| scan | twin | 10,000 | 30 |"))
     assert line.split(" | ")[-1] == f"{met} |"
     assert f"{min(change.get('p99', (10.0,))):g}-30" in line  # the spread
@@ -49,14 +49,17 @@ def test_a_row_is_met_if_both_targets_are(tmp_path, change, met):
 
 def test_a_row_without_targets_is_neither_met_nor_missed(tmp_path):
     one = measured()
-    page = write([replace(one, work=replace(one.work, p99_ms=None, cpu_ms=None))], HEAD, tmp_path).read_text()
+    page = write([replace(one, work=replace(one.work, p99_ms=None, cpu_ms=None))], HEAD, tmp_path, Length()).read_text()
     assert next(line for line in page.splitlines() if line.startswith("| scan")).endswith("| 3 (504: 3) |  |")
 
 
 def test_long_lives_are_compared_with_shorter_ones(tmp_path):
     long = measured(life=100_000)
     long = replace(long, points=[replace(point, p50_ms=7.5) for point in long.points])
-    assert "p50 at 100,000 behaviours is 1.50 times that at 10,000" in write([measured(), long], HEAD, tmp_path).read_text()
+    assert (
+        "p50 at 100,000 behaviours is 1.50 times that at 10,000"
+        in write([measured(), long], HEAD, tmp_path, Length()).read_text()
+    )
 
 
 def test_stage_times_are_read_from_the_scorers_own_header():

@@ -6,10 +6,15 @@ from hypothesis.extra.numpy import arrays
 
 from service.buckets import CANDIDATES, LIVES, Buckets, crop, pad, sizes_of
 from store.bundle import Bundle
-from store.life_inputs import MAX_LIFE
+from store.life_inputs import CHUNK, MAX_LIFE
 from tests.service.tiny import K
 
 LADDERS = st.lists(st.integers(1, 5_000), min_size=1, max_size=6, unique=True).map(sorted).map(tuple)
+
+
+@given(st.integers(1, MAX_LIFE))
+def test_a_life_is_padded_to_whole_chunks(behaviours):
+    assert Buckets({"L": LIVES}).bucket({"L": behaviours})["L"] % CHUNK == 0
 
 
 @given(LADDERS, st.integers(1, 20_000))
@@ -36,7 +41,7 @@ def test_what_is_padded_and_cropped_is_what_it_was(groups, places, more_groups, 
     sizes = {"G": groups, "S": places, "K": k}
     bucket = {"G": groups + more_groups, "S": places + more_places, "K": k + 2}
     weight = np.random.default_rng(0).random((1, groups, places, k), np.float32)
-    padded = pad(weight, (1, bucket["G"], bucket["S"], bucket["K"]))
+    padded = pad(weight, (1, bucket["G"], bucket["S"], bucket["K"]), "f4")
     of_graph = padded.reshape(1, bucket["G"] * bucket["S"], bucket["K"])
     assert (crop(of_graph, sizes, bucket) == weight.reshape(1, -1, k)).all()
     assert (crop(of_graph[..., 0], sizes, bucket) == weight[..., 0].reshape(1, -1)).all()
@@ -52,7 +57,7 @@ def test_logits_in_the_candidates_order_are_those_of_the_first(candidates, more)
 @given(arrays(np.int32, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.integers(1, 9)))
 def test_padding_is_zeros_behind(array):
     shape = (array.shape[0] + 1, array.shape[1] + 2)
-    padded = pad(array, shape)
+    padded = pad(array, shape, "i4")
     assert padded.shape == shape
     assert padded.sum() == array.sum()
     assert (padded[: array.shape[0], : array.shape[1]] == array).all()

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from store.gaps import BUCKETS, EDGES_S, gap_buckets
 
@@ -39,3 +41,12 @@ def test_edges_ascend_by_half_octaves_from_a_minute_to_years():
 def test_no_behaviours_have_no_buckets():
     buckets = gap_buckets(np.zeros(0, np.int64), AT)
     assert (buckets.shape, buckets.dtype) == ((0,), np.int32)
+
+
+@given(st.lists(st.integers(AT - 3 * 10**8, AT + 100), max_size=60), st.randoms())
+def test_in_whatever_order_behaviours_come_each_has_its_own_bucket(times, random):
+    ascending = sorted(times)
+    shuffled = random.sample(ascending, len(ascending))
+    own = {ts: gap_buckets(np.array([ts]), AT)[0] for ts in times}
+    for ts in (ascending, shuffled):
+        assert gap_buckets(np.array(ts, np.int64), AT).tolist() == [own[one] for one in ts]
