@@ -72,8 +72,9 @@ def bench_table(
                             searched[i] = check(scorer, requests[i][0])
                             points[i].append(measure(scorer, requests[i], work.per_s, length))
                             console.print(f"{repeat + 1} {_said(work, points[i][-1])}", highlight=False)
-    measured = [Measured(*one) for one in zip(chosen, searched, points, strict=True)]
-    return write(measured, head, folder if quick or only else results, length, command, note)
+                measured = [Measured(*one) for one in zip(chosen, searched, points, strict=True) if one[-1]]
+                page = write(measured, head, folder if quick or only else results, length, command, note)  # what there is so far
+    return page
 
 
 def _said(work: Work, point: Point) -> str:
