@@ -93,6 +93,46 @@ def test_a_graph_that_searches_has_nothing_that_a_captured_cuda_graph_could_not_
             assert not {node.op_type for node in onnx.load(path).graph.node} & {"If", "Loop", "Scan", "NonZero", "Unique"}
 
 
+# Inputs that CUDA's kernels read on the CPU, where sizes are.
+READS_SIZES = {"Reshape": {1}, "Expand": {1}, "Slice": {1, 2, 3, 4}, "Tile": {1}, "Range": {0, 1, 2}, "TopK": {1},
+               "ConstantOfShape": {0}, "Pad": {1}, "Squeeze": {1}, "Unsqueeze": {1}, "Split": {1}}  # fmt: skip
+
+
+def computes_with_sizes(graph: onnx.GraphProto) -> list[str]:
+    """Nodes that take a size and what is on the device: the size would be copied there, which no captured graph does."""
+    constants = {tensor.name for tensor in graph.initializer} | {
+        node.output[0] for node in graph.node if node.op_type == "Constant"
+    }
+    sizes: set[str] = set()
+    found = []
+    for node in graph.node:
+        read = READS_SIZES.get(node.op_type, set())
+        operands = {name for at, name in enumerate(node.input) if name and at not in read}
+        if node.op_type == "Shape" or (operands & sizes and operands <= sizes | constants):
+            sizes |= set(node.output)
+        elif operands & sizes:
+            found.append(f"{node.op_type} {node.name}")
+    return found
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_no_graph_computes_with_a_size(world, name):
+    """`dien` has a loop, whose body is given its sizes; it is not captured anyway."""
+    if name != "dien":
+        assert {path.name: computes_with_sizes(onnx.load(path).graph) for path in graphs_of(world, name)} == {
+            path.name: [] for path in graphs_of(world, name)
+        }
+
+
+def test_a_size_among_the_numbers_is_noticed():
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["n"])
+    nodes = [helper.make_node("Shape", ["x"], ["n"]), helper.make_node("Mul", ["n", "n"], ["nn"])]
+    fits = helper.make_graph([*nodes, helper.make_node("Reshape", ["x", "n"], ["y"])], "g", [x], [y])
+    does_not = helper.make_graph([*nodes, helper.make_node("Add", ["x", "nn"], ["y"], "adds")], "g", [x], [y])
+    assert (computes_with_sizes(fits), computes_with_sizes(does_not)) == ([], ["Add adds"])
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_graphs_have_no_custom_domain(world, name):
     for path in graphs_of(world, name):
