@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -42,7 +43,7 @@ from service.version import VERSION
 
 log = logging.getLogger("longtrail")
 
-TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # FastAPI's own, asked for with every call; ours are `finished.py`'s
+TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}  # FastAPI's own: it would ask with every call
 
 
 def create_app(
@@ -134,12 +135,13 @@ def create_app(
 
 
 def _straight(app: FastAPI, *endpoints: Callable[[Request], Awaitable[Response]]) -> dict[tuple[str, str], APIRoute]:
-    """The routes of these endpoints, by method and path, called without FastAPI's reading of parameters, which they do not use."""
-    found = {}
+    """The routes of these endpoints, by method and path; called without FastAPI's reading of parameters, which they do not
+    use."""
+    found: dict[tuple[str, str], APIRoute] = {}
     for route in app.router.routes:
         if isinstance(route, APIRoute) and route.endpoint in endpoints:
             route.app = answered(route.endpoint)
-            found |= {(method, route.path): route for method in route.methods}
+            found |= {(method, route.path): route for method in route.methods or ()}
     return found
 
 
