@@ -17,7 +17,7 @@ from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, Unsupport
 from service.events import EventIntake
 from service.finished import Finished, Watcher, watched
 from service.loading import Loading
-from service.metrics import Metrics, StageTimer
+from service.metrics import STAGES, Metrics, StageTimer
 from service.pipeline import Scorer, score
 from service.problems import request_id_of
 from service.request import ScoreRequest, parse
@@ -79,6 +79,7 @@ class Service:
     def __init__(self, settings: Settings, redis_url: str, at_start: Mapping[str, str] | None = None) -> None:
         self.settings, self.metrics, self.draining = settings, Metrics(), False
         self.metrics.table_max_age.set(settings.table_max_age_s)
+        self.stages = {stage: self.metrics.stages.labels(stage) for stage in STAGES}
         self.traces = _open_traces(settings) if settings.traces_url else None
         loading = Loading(settings.providers, settings.intra_op_threads, settings.device)
         bundles = Bundles(settings.bundles, settings.data, settings.model, loading, self.metrics, at_start)
@@ -212,7 +213,7 @@ class Service:
         """Stage times of what was answered, and of what was too late for it: those say what to look at."""
         if finished.status in (HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT):
             for stage, seconds in finished.stages.items():
-                self.metrics.stages.labels(stage).observe(seconds)
+                self.stages[stage].observe(seconds)
 
     def _count(self, request: ScoreRequest, response: ScoreResponse) -> None:
         metrics = self.metrics

@@ -54,8 +54,9 @@ def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> It
                 timer.finish()
             state, route = http.state, http.scope.get("route")
             finished = Finished(
-                getattr(route, "path", http.url.path), http.headers, status, error, getattr(state, "request_id", ""),
-                getattr(state, "asked", None), getattr(state, "answered", None), time.time(), timer.seconds,
+                http.scope["path"] if route is None else route.path, http.headers, status, error,
+                getattr(state, "request_id", ""), getattr(state, "asked", None), getattr(state, "answered", None), time.time(),
+                timer.seconds,
             )  # fmt: skip
             for watcher in watchers:
                 watcher(finished)

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import random
 import re
-import uuid
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import REJECTED, ScorerError
 
@@ -26,9 +28,25 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
+def answered(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """An endpoint as ASGI, its errors answered as `add_problems` has them; bugs are left to the application."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await endpoint(request)
+        except ScorerError as error:
+            response = await _scorer_error(request, error)
+        except ClientDisconnect as error:
+            response = await _gone(request, error)
+        await response(scope, receive, send)
+
+    return answer
+
+
 def request_id_of(given: str) -> str:
     """The caller's id if it can stand in a header, else a new one."""
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
 
 
 def problem(request: Request, status: int, title: str, detail: str, field: str | None = None, **headers: str) -> Response:

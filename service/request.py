@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidJson, InvalidRequest
 from store.bundle import Bundle
-from store.ids import InvalidId, canonical_id
+from store.ids import InvalidId, canonical_id, canonical_ids
 from store.types import MAX_TS, UNKNOWN, Candidates, Rows
 
 MAX_EXPLAIN = 20
@@ -20,13 +21,10 @@ def _ids(values: object) -> object:
     """Canonical forms of a list of ids, in one pass: a thousand candidates are common."""
     if not isinstance(values, list):
         return values
-    out = []
-    for position, value in enumerate(values):
-        try:
-            out.append(canonical_id(value))
-        except InvalidId as error:
-            raise ValueError(f"[{position}] {error}") from None
-    return out
+    try:
+        return canonical_ids(values)
+    except InvalidId as error:
+        raise ValueError(str(error)) from None
 
 
 def _id(value: object) -> str:
@@ -134,7 +132,7 @@ def understand(request: ScoreRequest, bundle: Bundle) -> Call:
         before=request.at,
         context=schema.encode_context(request.context, at),
         explain=request.explain if bundle.manifest.explains else 0,
-        unknown_items=int((candidates.row == UNKNOWN).sum()),
+        unknown_items=int(np.count_nonzero(candidates.row == UNKNOWN)),
     )
 
 

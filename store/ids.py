@@ -34,6 +34,33 @@ def canonical_id(value: object) -> str:
     raise InvalidId(f"is {_kind(value)}, an id is an integer or a text")
 
 
+def canonical_ids(values: list[object]) -> list[str]:
+    """The one text form of each id. Cost: 0.05 us each where all are short ASCII texts, which is common; else 0.2.
+
+    Raises:
+        InvalidId: as `canonical_id`, the text begins with the place of the first that is none.
+    """
+    if _are_plain_texts(values):
+        return values  # type: ignore[return-value]
+    out = []
+    for position, value in enumerate(values):
+        try:
+            out.append(canonical_id(value))
+        except InvalidId as error:
+            raise InvalidId(f"[{position}] {error}") from None
+    return out
+
+
+def _are_plain_texts(values: list[object]) -> bool:
+    """Whether all are ASCII texts that stand for themselves, looked at together; False says nothing."""
+    if set(map(type, values)) != {str}:
+        return False
+    together = "\0".join(values)  # type: ignore[arg-type]
+    lengths = set(map(len, values))  # type: ignore[arg-type]
+    is_plain = together.isascii() and together.count("\0") == len(values) - 1
+    return is_plain and min(lengths) >= 1 and max(lengths) <= MAX_ID_BYTES
+
+
 def _kind(value: object) -> str:
     if type(value) is float and value.is_integer() and abs(value) >= INT64_MAX:
         return "an integer beyond int64"  # JSON readers give those as floats

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from store.attention import attend, numbered
 from store.clusters import split
+from store.gaps import gap_buckets
 from store.leaf_order import compile_kernels
 from store.registry import Registry
 from store.search import SEARCHES, SearchSpec
@@ -25,6 +26,7 @@ def compile_all() -> None:
     compile_kernels()
     row = Registry.build("kernels", [f"i{n}" for n in range(ITEMS)], ["c"] * ITEMS).candidates(["i1", "", "i2", "i3"]).row
     ts, category = np.arange(len(row), dtype=np.int64), np.full_like(row, FIRST_KNOWN)
+    gap_buckets(ts, 0)
     behaviours = Behaviours(row, category, ts, np.ones((len(row), 1), np.uint8))
     split(np.ones((len(row), WIDTH), np.float32), np.zeros(len(row), np.int32), 2, 2)
     size, own = np.ones(1, np.int32), np.zeros(1, np.int32)

@@ -1,8 +1,10 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.ids import InvalidId, canonical_id
+from store.ids import InvalidId, canonical_id, canonical_ids
 
 
 def test_seven_and_the_text_7_are_one_id():
@@ -78,3 +80,29 @@ def test_every_value_is_an_id_or_refused(value):
     assert type(text) is str
     assert 1 <= len(text.encode()) <= 128
     assert canonical_id(text) == text
+
+
+VALUES = st.one_of(
+    st.text("ab\0é", max_size=3), st.sampled_from(["x" * 128, "x" * 129, "\ud800", ""]), st.integers(), st.none(), st.booleans()
+)
+
+
+@given(st.lists(VALUES | st.text("abc", min_size=1, max_size=3), max_size=5) | st.lists(st.text("abc", max_size=3), max_size=5))
+def test_many_ids_are_what_each_is_by_itself(values):
+    each, fault = [], ""
+    for value in values:
+        try:
+            each.append(canonical_id(value))
+        except InvalidId as error:
+            fault = str(error)
+            break
+    if fault:
+        with pytest.raises(InvalidId, match=re.escape(f"[{len(each)}] {fault}")):
+            canonical_ids(values)
+    else:
+        assert canonical_ids(values) == each
+
+
+def test_of_many_ids_the_first_that_is_none_is_named():
+    with pytest.raises(InvalidId, match=r"^\[1\] holds a NUL"):
+        canonical_ids(["a", "b\0c", "d"])
