@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.layers.attention import TargetAttention
+from export.layers.attention import TargetAttention, attend_to_few
 from export.layers.split_gru import SplitGRUCell, near_identity
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
@@ -188,7 +188,8 @@ class MIMN(StatefulModel):
         read = torch.matmul(self.pointed(of_read, memory), memory)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
-        induced = self.channels(target, channels, real)[0].mean(dim=3)  # [U, G, S, D]
+        value = (channels / self.channels.heads).unsqueeze(2).expand(-1, -1, self.channels.heads, -1, -1)
+        induced = attend_to_few(self.channels, target, channels, real, value)  # [U, G, S, D], mean over heads
         return Interest(torch.cat([read, induced], dim=-1), read, auxiliary_loss=self._uneven(state["usage"]))
 
     def _uneven(self, usage: Tensor) -> Tensor | None:
