@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from export.layers.grouped import product_plus
 from export.layers.masking import LOWEST, masked_softmax, without_falls
 
 GAIN = 2.0  # with item vectors of this scale a head tells a near behaviour from a far one at the first step
@@ -73,8 +74,8 @@ def attend_to_few(attention: TargetAttention, target: Tensor, behaviour: Tensor,
     asked = torch.matmul(attention.query / math.sqrt(attention.head_dim), key.transpose(3, 4))  # [U, G, H, D, K]
     asked = asked.transpose(2, 3).flatten(3)  # [U, G, D, H * K]
     padding = torch.where(mask, 0.0, LOWEST)[:, :, None].repeat(1, 1, 1, heads)  # [U, G, 1, H * K]
-    logits = torch.matmul(target, asked) + padding  # [U, G, S, H * K]
-    weight = torch.softmax(without_falls(torch.unflatten(logits, -1, (heads, count))), dim=-1)
+    logits = torch.unflatten(product_plus(padding, target, asked), -1, (heads, count))  # [U, G, S, H, K]
+    weight = torch.softmax(without_falls(logits), dim=-1)
     real = value * mask[:, :, None, :, None]  # in place of the weights, which stand once per target
     return torch.matmul(weight.flatten(3), real.flatten(2, 3))
 

@@ -19,4 +19,5 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 
 def without_falls(logits: Tensor) -> Tensor:
     """Logits float32 [..., K] of a softmax, none more than `FALL` below the largest."""
-    return torch.maximum(logits, logits.amax(dim=-1, keepdim=True) - FALL)
+    lowest = logits.amax(dim=-1) - FALL  # before it has an axis of one: a graph takes those number by number
+    return torch.maximum(logits, lowest.unsqueeze(-1))
