@@ -26,13 +26,14 @@ Where negative behaviours are kept, only the short branch tells how they went: t
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.layers.attention import TargetAttention, attend_to_few
 from export.layers.split_gru import SplitGRUCell, near_identity
-from export.models.contract import DataShape, Interest, ModelConfig, Sequence
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
 
@@ -207,7 +208,31 @@ class MIMN(StatefulModel):
         """The state of a user without behaviours."""
         return self.initial_tables()
 
+    def weights_to_fold(self) -> dict[str, NDArray[Any]]:
+        """As `store.memory.MemoryWriter` takes them."""
+        width, heads = self.config.dim, self.config.dim + 1
+        keys, strengths = [*range(width), *range(heads, heads + width)], [width, heads + width]
+        of_heads = _with_bias(self.heads)
+        told = torch.cat([of_heads[:, keys], _with_bias(self.writing), of_heads[:, strengths]], dim=1)
+        matrices = {
+            "of_behaviour": torch.cat([_with_bias(self.controller.known), _with_bias(self.induction.known)], dim=1),
+            "of_read": self.controller.found.weight.T,
+            "of_past": _with_bias(self.controller.hidden),
+            "of_control": told,
+            "of_use": torch.cat([self.spread.flatten(0, 1).T, self.stays.flatten()[None]]),
+            "of_slot": self.induction.found.weight.T,
+            "of_channel": _with_bias(self.induction.hidden),
+        }
+        sizes = {"induced": np.array(self.config.induced), "edge": np.array(EDGE, np.float32)}
+        return {name: as_array(matrix) for name, matrix in matrices.items()} | sizes
+
+
+def _with_bias(layer: nn.Linear) -> Tensor:
+    """[in + 1, out], the bias last."""
+    return torch.cat([layer.weight.T, layer.bias[None]])
+
 
 def _length(vector: Tensor) -> Tensor:
     """float32 [..., 1] of vectors [..., D], never zero."""
-    return torch.linalg.vector_norm(vector, dim=-1, keepdim=True).clamp(min=SHORTEST)
+    length: Tensor = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return length.clamp(min=SHORTEST)
