@@ -27,6 +27,7 @@ from store.bundle import (
     GRAPH,
     ITEM_VECTOR,
     MANIFEST,
+    MEMORY,
     REGISTRY,
     UPDATE,
     Bundle,
@@ -90,6 +91,8 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     chosen, request = golden_request(dataset, run.model, tables)
     inputs, outputs = export_graph(run.model, tables, request.inputs, folder / GRAPH)
     state = export_update(run.model, tables, folder / UPDATE) if isinstance(run.model, StatefulModel) else []
+    if isinstance(run.model, StatefulModel) and (weights := run.model.weights_to_fold()):
+        np.savez(folder / MEMORY, allow_pickle=False, **weights)
     write_device_graphs(run.model, tables, folder)
     golden, at, context = request.behaviours, int(dataset.requests["test"].at[chosen]), dataset.requests["test"].context[chosen]
     if isinstance(run.model, AttendingModel):

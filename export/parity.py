@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from export.batches import in_lists, own_clusters, search_request
 from store.attention import attend_in_lists
-from store.bundle import AFTER, BEFORE, GRAPH, UPDATE, Bundle, BundleInvalid
-from store.fold import fold, initial_state
+from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
+from store.fold import State, fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
+from store.memory import AT_ONCE
 
 
 def verify(bundle: Bundle) -> float:
@@ -26,11 +27,14 @@ def verify(bundle: Bundle) -> float:
         bundle.search, manifest.recent, golden.candidates, golden.behaviours, golden.at, golden.context, snapshot
     )
     inputs = request.inputs
+    states: list[State] = [{}]
     if manifest.state:
         state = initial_state(bundle.tables, [spec.name for spec in manifest.state])
         row = inputs["retrieved_row"][inputs["retrieved_mask"]]
-        inputs = inputs | fold(lambda feed: _run(bundle, UPDATE, feed), state, row, manifest.fold_at_once)
-    logits = [_run(bundle, GRAPH, inputs)[0]]
+        states = [fold(lambda feed: _run(bundle, UPDATE, feed), state, row, manifest.fold_at_once)]
+        if (writer := bundle.memory_writer) is not None:
+            states.append(fold(lambda feed: writer.run(feed, bundle.tables[ITEM_VECTOR]), state, row, AT_ONCE))
+    logits = [_run(bundle, GRAPH, inputs | state)[0] for state in states]
     if bundle.attends_in_lists:
         listed = in_lists(request, golden.at, golden.context, manifest.recent)
         logits.append(attend_in_lists(partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER), listed)[0])

@@ -135,6 +135,7 @@ class TiledModel(nn.Module):
             own.interest = ProjectedInterest(own)
         if isinstance(folded := getattr(model, "recent_attention", None), TargetAttention):
             own.recent_attention = ProjectedKeys(folded)
+            own.of_recent = lambda *read: own.recent_out(own.recent_attention(*read)[0])
         if isinstance(unit := getattr(model, "unit", None), AttentionUnit):
             own.unit = WholeUnit(unit)
 

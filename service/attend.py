@@ -2,7 +2,12 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
 
 from service.cpu_graph import ListGraph, WholeGraph
 from service.cpu_session import CPUSession, values
@@ -14,7 +19,10 @@ from service.tables import Tables
 from store.bundle import ITEM_VECTOR, UPDATE, Bundle
 from store.fold import OutOfTime, State, fold, initial_state
 from store.graph_inputs import GraphInputs
+from store.memory import AT_ONCE
 from store.types import Floats, Rows
+
+Update = Callable[[Tables | None, GraphInputs], list[NDArray[Any]]]  # item tables in place of the bundle's, what to fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,8 @@ class Graph:
         self.tolerance: float = getattr(manifest.tolerance, self.device if self._score.precision == "float32" else "float16")
         self._state = [spec.name for spec in manifest.state]
         if self._state:
-            needed = {*self._state, "behaviour_row", ITEM_VECTOR} | {spec.name for spec in manifest.inputs} & set(bundle.tables)
-            self._update = CPUSession(bundle, UPDATE, needed, threads)  # step by step: a device would wait for us
             self._initial = initial_state(bundle.tables, self._state)
-            self._at_once = manifest.fold_at_once
+            self._update, self._at_once = _updating(bundle, threads)
 
     def run(
         self, inputs: GraphInputs, state: State | None = None, weights: bool = False, until: float = math.inf,
@@ -79,8 +85,7 @@ class Graph:
         `state`: before them, None = the empty one. `until`: on the clock of perf_counter, later it raises OutOfTime.
         `tables`: that the rows are of, in place of the bundle's.
         """
-        own, folded = values(tables), [f"next_{name}" for name in self._state]
-        return fold(lambda feed: self._update.run(feed, folded, own), state or self._initial, row, self._at_once, until)
+        return fold(partial(self._update, tables), state or self._initial, row, self._at_once, until)
 
 
 def _open(bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions) -> DeviceGraph | ListGraph | WholeGraph:
@@ -90,6 +95,17 @@ def _open(bundle: Bundle, providers: Providers, threads: int, options: DeviceOpt
         if options.as_on_a_device or graph.device == "cuda":
             return graph
     return (ListGraph if bundle.attends_in_lists else WholeGraph)(bundle, threads)
+
+
+def _updating(bundle: Bundle, threads: int) -> tuple[Update, int | None]:
+    """What folds behaviours into a state, and how many at once: on the CPU, for step by step a device would wait for us."""
+    if (writer := bundle.memory_writer) is not None:
+        return lambda tables, feed: writer.run(feed, {**bundle.tables, **(tables or {})}[ITEM_VECTOR]), AT_ONCE
+    manifest = bundle.manifest
+    state = [spec.name for spec in manifest.state]
+    needed = {*state, "behaviour_row", ITEM_VECTOR} | {spec.name for spec in manifest.inputs} & set(bundle.tables)
+    session, folded = CPUSession(bundle, UPDATE, needed, threads), [f"next_{name}" for name in state]
+    return lambda tables, feed: session.run(feed, folded, values(tables)), manifest.fold_at_once
 
 
 def attend(graph: Graph, searched: Searched, explain: int, deadline: float) -> Attended:

@@ -3,6 +3,7 @@
     bundles/<model>/<version>/        version = UTC time of making, 20260131T120000Z
         score.onnx                    candidates x behaviours (or a state) -> logit, weight
         update.onnx                   state x behaviours -> state, for models that score from a state
+        memory.npz                    weights of `store.memory`, with which a processor folds without update.onnx: optional
         before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
@@ -34,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from store import gaps
 from store.arrays import BadArrays, map_array, read_arrays
 from store.fold import initial_state
+from store.memory import WEIGHTS, MemoryWriter
 from store.registry import Registry
 from store.schema import Schema
 from store.search import SEARCHES, Search, SearchSpec
@@ -44,6 +46,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
+MEMORY = "memory.npz"
 BEFORE, AFTER = "before_attention.onnx", "after_attention.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
@@ -199,6 +202,20 @@ class Bundle:
             return None
         empty = initial_state(self.tables, [spec.name for spec in manifest.state])
         return SnapshotCodec(manifest.snapshot_id, empty, len(manifest.schema_.cross_features))
+
+    @cached_property
+    def memory_writer(self) -> MemoryWriter | None:
+        """Folds without the update graph; None: only that does.
+
+        Raises:
+            BundleInvalid: its weights cannot be read, or do not fit.
+        """
+        if MEMORY not in self.manifest.files:
+            return None
+        try:
+            return MemoryWriter(read_arrays(self.folder / MEMORY, WEIGHTS))
+        except ValueError as error:
+            raise BundleInvalid(f"{self.folder / MEMORY}: {error}") from error
 
     @cached_property
     def golden(self) -> Golden:

@@ -11,6 +11,7 @@ from store.attention import attend, numbered
 from store.clusters import split
 from store.gaps import gap_buckets
 from store.leaf_order import compile_kernels
+from store.memory import STATE, MemoryWriter, shapes_of
 from store.registry import Registry
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours, Candidates
@@ -32,6 +33,12 @@ def compile_all() -> None:
     size, own = np.ones(1, np.int32), np.zeros(1, np.int32)
     _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
     attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
+    weights = {name: np.ones(shape, np.float32) for name, shape in shapes_of(WIDTH, WIDTH, 2).items()}
+    shapes = ((1, 2, WIDTH), (1, 2, WIDTH), (1, WIDTH), (1, WIDTH), (1, 2))
+    state = {name: np.ones(shape, np.float32) for name, shape in zip(STATE, shapes, strict=True)}
+    MemoryWriter({**weights, "induced": np.array(1), "edge": np.array(1)}).run(
+        {**state, "behaviour_row": row[None, None]}, np.ones((ITEMS + FIRST_KNOWN, WIDTH), np.float32)
+    )
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

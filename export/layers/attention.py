@@ -3,6 +3,10 @@
     q W_q (x W_k)^T = (q W_q W_k^T) x^T          softmax(a) (x W_v) = (softmax(a) x) W_v
 
 so all that is done per candidate and behaviour is two dot products with the behaviour's own vector.
+Where all candidates attend to the same few behaviours, these take the projections instead (`attend_to_few`):
+
+    q (W_q W_k^T x^T)                            softmax(a) (x W_v W_o)
+
 W_k starts equal to W_q: before any training a head already prefers behaviours that resemble the
 target.
 """
@@ -12,7 +16,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from export.layers.masking import masked_softmax
+from export.layers.grouped import product_plus
+from export.layers.masking import LOWEST, masked_softmax, without_falls
 
 GAIN = 2.0  # with item vectors of this scale a head tells a near behaviour from a far one at the first step
 
@@ -55,6 +60,26 @@ def attend(query: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     return torch.matmul(weight.flatten(2, 3), behaviour).reshape(shape), weight
 
 
+def attend_to_few(attention: TargetAttention, target: Tensor, behaviour: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+    """What the heads of `attention` make of values in place of the behaviours, summed: for fewer behaviours than targets.
+
+    Args:
+        target: float32 [U, G, S, D]; behaviour: float32 [U, G, K, D + E]; mask: bool [U, G, K].
+        value: float32 [U, G, H, K, V], of each behaviour for each head.
+
+    Returns: float32 [U, G, S, V], zeros where nothing is real. Two products and a softmax are all that grows with S.
+    """
+    heads, count = attention.heads, behaviour.shape[2]
+    key = torch.matmul(behaviour.unsqueeze(2), attention.key)  # [U, G, H, K, d]
+    asked = torch.matmul(attention.query / math.sqrt(attention.head_dim), key.transpose(3, 4))  # [U, G, H, D, K]
+    asked = asked.transpose(2, 3).flatten(3)  # [U, G, D, H * K]
+    padding = torch.where(mask, 0.0, LOWEST)[:, :, None].repeat(1, 1, 1, heads)  # [U, G, 1, H * K]
+    logits = torch.unflatten(product_plus(padding, target, asked), -1, (heads, count))  # [U, G, S, H, K]
+    weight = torch.softmax(without_falls(logits), dim=-1)
+    real = value * mask[:, :, None, :, None]  # in place of the weights, which stand once per target
+    return torch.matmul(weight.flatten(3), real.flatten(2, 3))
+
+
 class HeadOutput(nn.Module):
     """W_v of each head and W_o over all: from pooled vectors [..., H, E] to one vector [..., D]."""
 
@@ -62,6 +87,12 @@ class HeadOutput(nn.Module):
         super().__init__()
         self.value = nn.Parameter(torch.randn(heads, pooled_dim, head_dim) / math.sqrt(pooled_dim))
         self.out = nn.Linear(heads * head_dim, out_dim, bias=False)
+
+    def of_each(self, behaviour: Tensor) -> Tensor:
+        """Vectors of behaviours before they are pooled: float32 [U, G, H, K, D] of [U, G, K, E]."""
+        heads, _, width = self.value.shape
+        out = torch.unflatten(self.out.weight.T, 0, (heads, width))  # [H, d, D]
+        return torch.matmul(torch.matmul(behaviour.unsqueeze(2), self.value), out)
 
     def forward(self, pooled: Tensor) -> Tensor:
         heads, pooled_dim, _ = self.value.shape

@@ -14,5 +14,10 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
         logits: float32 [..., K]; mask: bool, broadcast to it, True = real.
     """
     logits = logits.masked_fill(~mask, LOWEST)
-    weight = torch.softmax(torch.maximum(logits, logits.amax(dim=-1, keepdim=True) - FALL), dim=-1)
-    return weight * mask
+    return torch.softmax(without_falls(logits), dim=-1) * mask
+
+
+def without_falls(logits: Tensor) -> Tensor:
+    """Logits float32 [..., K] of a softmax, none more than `FALL` below the largest."""
+    lowest = logits.amax(dim=-1) - FALL  # before it has an axis of one: a graph takes those number by number
+    return torch.maximum(logits, lowest.unsqueeze(-1))

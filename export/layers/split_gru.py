@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from export.layers.grouped import product_plus
+
 NOISE = 0.3  # of torch's own first weights, beside the identity
 
 
@@ -31,13 +33,32 @@ class SplitGRUCell(nn.Module):
             self.hidden.weight[2 * width :].mul_(NOISE)
 
     def forward(self, known: Tensor, found: Tensor, hidden: Tensor) -> Tensor:
-        """Next hidden [..., H], of `self.known`'s output [..., 3H], the found part [..., F] and hidden [..., H]."""
-        return self.next(known + self.found(found), hidden)
+        """Next hidden [U, H], of `self.known`'s output [U, 3H], the found part [U, F] and hidden [U, H]."""
+        return self.next(torch.addmm(known, found, self.found.weight.T), hidden)
+
+    def of_many(self, known: Tensor, found: Tensor, hidden: Tensor) -> Tensor:
+        """Next hidden [U, G, S, H] of known inputs [U, G, S, K], all with the found part [U, G, 1, F] and hidden [U, G, 1, H]:
+        what these say of the gates is added once."""
+        told, remembered = torch.split(self.hidden(hidden), self._widths, dim=-1)
+        once = self.found(found) + self.known.bias + nn.functional.pad(told, (0, self._widths[1]))
+        seen = product_plus(once, known, self.known.weight.T.expand(*known.shape[:2], -1, -1))
+        gates, new = torch.split(seen, self._widths, dim=-1)
+        return _mixed(gates, new, remembered, hidden)
 
     def next(self, seen: Tensor, hidden: Tensor) -> Tensor:
         """Next hidden [..., H] of the whole input's gates [..., 3H]."""
-        width = hidden.shape[-1]
-        remembered = self.hidden(hidden)
-        reset, update = torch.sigmoid(seen[..., : 2 * width] + remembered[..., : 2 * width]).chunk(2, dim=-1)
-        new = torch.tanh(torch.addcmul(seen[..., 2 * width :], reset, remembered[..., 2 * width :]))
-        return torch.lerp(new, hidden, update)
+        told, remembered = torch.split(self.hidden(hidden), self._widths, dim=-1)
+        gates, new = torch.split(seen, self._widths, dim=-1)
+        return _mixed(gates + told, new, remembered, hidden)
+
+    @property
+    def _widths(self) -> list[int]:
+        """Of what belongs to the gates for reset and update, and to the new."""
+        return [2 * self.hidden.in_features, self.hidden.in_features]
+
+
+def _mixed(gates: Tensor, new: Tensor, remembered: Tensor, hidden: Tensor) -> Tensor:
+    """Next hidden: `gates` have been told everything, `remembered` is what the reset lets into the new."""
+    reset, update = torch.sigmoid(gates).chunk(2, dim=-1)
+    new = torch.tanh(new + reset * remembered)
+    return new + update * (hidden - new)  # as torch.lerp, which is nine operators in a graph

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.layers.attention import HeadOutput, TargetAttention
+from export.layers.attention import HeadOutput, TargetAttention, attend_to_few
 from export.layers.embedding import CrossEmbedding, ItemEmbedding
 from export.layers.head import Head
 from store.search import SEARCHES, SearchSpec
@@ -208,9 +208,11 @@ class CTRModel(nn.Module):
         item = nn.functional.embedding(inputs["recent_row"], item_vector).unsqueeze(1)  # [U, 1, R, D]
         item = self.with_outcome(item, inputs["recent_cross"].unsqueeze(1))
         gap = self.recent_gap(inputs["recent_cross"][..., 0]).unsqueeze(1)  # [U, 1, R, side]
-        pooled, _ = self.recent_attention(target, torch.cat([item, gap], dim=-1), inputs["recent_mask"].unsqueeze(1))
-        out: Tensor = self.recent_out(pooled)
-        return out
+        return self.of_recent(target, torch.cat([item, gap], dim=-1), inputs["recent_mask"].unsqueeze(1))
+
+    def of_recent(self, target: Tensor, behaviour: Tensor, mask: Tensor) -> Tensor:
+        """What targets [U, 1, S, D] find among the newest behaviours [U, 1, R, D + side]: [U, 1, S, D]."""
+        return attend_to_few(self.recent_attention, target, behaviour, mask, self.recent_out.of_each(behaviour))
 
     def settings(self) -> dict[str, Any]:
         """Shape and config as JSON, enough to build the same model again."""

@@ -26,17 +26,19 @@ Where negative behaviours are kept, only the short branch tells how they went: t
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.layers.attention import TargetAttention
+from export.layers.attention import TargetAttention, attend_to_few
 from export.layers.split_gru import SplitGRUCell, near_identity
-from export.models.contract import DataShape, Interest, ModelConfig, Sequence
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
 
 EDGE = 0.1  # of a read weight
+SHORTEST = 1e-12  # that anything is divided by
 FOLDED_AT_ONCE = 128  # behaviours: bounds what a long life takes of the memory
 FIRST_STRENGTH = 20.0  # of the addresses: cosines of vectors that have nothing in common differ by 0.1
 FIRST_ERASED = -2.5  # logit: a slot forgets a thirteenth with each behaviour that is written to it alone
@@ -140,10 +142,11 @@ class MIMN(StatefulModel):
         write = real * self.moved(write_weight, usage)
         erased, added = self.writing(control).unsqueeze(-2).chunk(2, dim=-1)  # [U, 1, D] each
         change = torch.tanh(added) - torch.sigmoid(erased) * memory
+        happened = real > 0
         after = {
-            "memory": torch.addcmul(memory, write.unsqueeze(-1), change),
-            "control": torch.lerp(state["control"], control, real),
-            "read": torch.lerp(state["read"], read, real),
+            "memory": memory + write.unsqueeze(-1) * change,
+            "control": torch.where(happened, control, state["control"]),
+            "read": torch.where(happened, read, state["read"]),
             "usage": usage + write,
         }
         return state | after, read_weight
@@ -156,14 +159,16 @@ class MIMN(StatefulModel):
     @staticmethod
     def pointed(head: Tensor, memory: Tensor) -> Tensor:
         """Weights [..., n, m] over the slots of memory [..., m, D], of heads [..., n, D + 1]: key and strength each (eq. 1)."""
-        key = nn.functional.normalize(torch.tanh(head[..., :-1]), dim=-1)  # [..., n, D]
-        near = torch.matmul(key, nn.functional.normalize(memory, dim=-1).transpose(-1, -2))
-        return torch.softmax((1 + nn.functional.softplus(head[..., -1:])) * near, dim=-1)
+        key = torch.tanh(head[..., :-1])  # [..., n, D]
+        strength = (1 + nn.functional.softplus(head[..., -1:])) / _length(key)
+        near = torch.matmul(key, (memory / _length(memory)).transpose(-1, -2))
+        return torch.softmax(strength * near, dim=-1)
 
     def moved(self, write_weight: Tensor, usage: Tensor) -> Tensor:
         """w^w P: float32 [U, m], sums to one. P [U, m, m] moves weight from slots much written to others."""
         share = usage / usage.sum(dim=-1, keepdim=True).clamp(min=1)
-        logit = torch.unflatten(torch.matmul(share, self.spread.flatten(0, 1).T), -1, self.stays.shape) + self.stays
+        logit = torch.addmm(self.stays.flatten(), share, self.spread.flatten(0, 1).T)
+        logit = torch.unflatten(logit, -1, self.stays.shape)
         return torch.matmul(write_weight.unsqueeze(1), torch.softmax(logit, dim=-1)).squeeze(1)
 
     def induce(self, induction: Tensor, memories: Tensor, read_weights: Tensor, item: Tensor, real: Tensor) -> Tensor:
@@ -171,7 +176,7 @@ class MIMN(StatefulModel):
         known = self.induction.known(item).unsqueeze(2) + self.induction.found(memories)  # [U, T, m, 3 * D]
         share = (real * self.most_read(read_weights)).unsqueeze(-1)
         for known_now, share_now in zip(known.unbind(1), share.unbind(1), strict=True):
-            induction = torch.lerp(induction, self.induction.next(known_now, induction), share_now)
+            induction = induction + share_now * (self.induction.next(known_now, induction) - induction)
         return induction
 
     def most_read(self, read_weight: Tensor) -> Tensor:
@@ -182,13 +187,14 @@ class MIMN(StatefulModel):
     def interest(self, target: Tensor, user: UserState) -> Interest:
         state = user.state
         control, last_read = (state[name][:, None, None] for name in ("control", "read"))  # [U, 1, 1, ...]
-        control = self.controller(self.controller.known(target), last_read, control)  # [U, G, S, controller]
+        control = self.controller.of_many(target, last_read, control)  # [U, G, S, controller]
         memory, heads = state["memory"].unsqueeze(1), self.config.dim + 1  # [U, 1, m, D]
-        of_read = nn.functional.linear(control, self.heads.weight[:heads], self.heads.bias[:heads])
-        read = torch.matmul(self.pointed(of_read, memory), memory)  # [U, G, S, D]
+        flat = nn.functional.linear(control.flatten(0, 2), self.heads.weight[:heads], self.heads.bias[:heads])  # a Gemm
+        read = torch.matmul(self.pointed(flat.view(*control.shape[:3], heads), memory), memory)  # [U, G, S, D]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
-        induced = self.channels(target, channels, real)[0].mean(dim=3)  # [U, G, S, D]
+        value = (channels / self.channels.heads).unsqueeze(2).expand(-1, -1, self.channels.heads, -1, -1)
+        induced = attend_to_few(self.channels, target, channels, real, value)  # [U, G, S, D], mean over heads
         return Interest(torch.cat([read, induced], dim=-1), read, auxiliary_loss=self._uneven(state["usage"]))
 
     def _uneven(self, usage: Tensor) -> Tensor | None:
@@ -201,3 +207,32 @@ class MIMN(StatefulModel):
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """The state of a user without behaviours."""
         return self.initial_tables()
+
+    def weights_to_fold(self) -> dict[str, NDArray[Any]]:
+        """As `store.memory.MemoryWriter` takes them."""
+        width, heads = self.config.dim, self.config.dim + 1
+        keys, strengths = [*range(width), *range(heads, heads + width)], [width, heads + width]
+        of_heads = _with_bias(self.heads)
+        told = torch.cat([of_heads[:, keys], _with_bias(self.writing), of_heads[:, strengths]], dim=1)
+        matrices = {
+            "of_behaviour": torch.cat([_with_bias(self.controller.known), _with_bias(self.induction.known)], dim=1),
+            "of_read": self.controller.found.weight.T,
+            "of_past": _with_bias(self.controller.hidden),
+            "of_control": told,
+            "of_use": torch.cat([self.spread.flatten(0, 1).T, self.stays.flatten()[None]]),
+            "of_slot": self.induction.found.weight.T,
+            "of_channel": _with_bias(self.induction.hidden),
+        }
+        sizes = {"induced": np.array(self.config.induced), "edge": np.array(EDGE, np.float32)}
+        return {name: as_array(matrix) for name, matrix in matrices.items()} | sizes
+
+
+def _with_bias(layer: nn.Linear) -> Tensor:
+    """[in + 1, out], the bias last."""
+    return torch.cat([layer.weight.T, layer.bias[None]])
+
+
+def _length(vector: Tensor) -> Tensor:
+    """float32 [..., 1] of vectors [..., D], never zero."""
+    length: Tensor = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return length.clamp(min=SHORTEST)

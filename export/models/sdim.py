@@ -65,9 +65,9 @@ class SDIM(StatefulModel):
     def interest(self, target: Tensor, user: UserState) -> Interest:
         sums = nn.functional.normalize(user.state["bucket_sum"], dim=-1)  # [U, signature, bucket, D], empty: zeros
         bucket = user.look_up_table("bucket", "candidate_row")  # [U, G, S, signature]
-        users = torch.arange(len(sums))[:, None, None, None]
-        place = (users * self.signatures + torch.arange(self.signatures)) * self.buckets + bucket.long()
-        interest = nn.functional.embedding(place, sums.flatten(0, 2)).mean(dim=3)  # [U, G, S, D]
+        falls = nn.functional.embedding(bucket, torch.eye(self.buckets)).flatten(3)  # [U, G, S, signature * bucket]
+        # a product with few buckets takes half the time of gathering a vector for each signature
+        interest = torch.matmul(falls, (sums / self.signatures).flatten(1, 2).unsqueeze(1))  # [U, G, S, D]
         return Interest(interest, interest)
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:

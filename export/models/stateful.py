@@ -61,6 +61,10 @@ class StatefulModel(CTRModel):
         """The empty user's state as tables: `initial_<name>` float32, axes as in `state_axes`."""
         return {f"initial_{name}": as_array(value) for name, value in self.initial().items()}
 
+    def weights_to_fold(self) -> dict[str, NDArray[Any]]:
+        """What a kernel of `store` needs to fold without the graph; empty: there is none for this model."""
+        return {}
+
     def initial(self) -> State:
         """The state of a user without behaviours, tensors without the axis U."""
         raise NotImplementedError

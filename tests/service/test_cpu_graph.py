@@ -1,6 +1,9 @@
 """A bundle's graphs on the CPU: around the kernel they are what the whole graph is."""
 
+import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from service.attend import Graph, attend
 from service.cpu_graph import ListGraph, WholeGraph
 from service.scores import respond
 from service.search import search
-from store.bundle import AFTER, BEFORE, MANIFEST, Bundle, BundleInvalid, sha256, versions
+from store.bundle import AFTER, BEFORE, MANIFEST, MEMORY, Bundle, BundleInvalid, sha256, versions
 from tests.service.made_up_requests import made_up
 from tests.service.tiny import sign_again
 
@@ -25,6 +28,11 @@ def bundle_of(world, model):
 def signed_anew(folder):
     sign_again(folder, files={path.name: sha256(path) for path in folder.iterdir() if path.name != MANIFEST})
     return Bundle(folder)
+
+
+def copied(bundle, folder):
+    """A copy that may be changed."""
+    return Path(shutil.copytree(bundle.folder, folder / bundle.manifest.model / bundle.manifest.version))
 
 
 def test_these_models_attend_in_lists(world):
@@ -84,4 +92,31 @@ def test_graphs_with_other_inputs_are_refused(tiny):
     for name in (BEFORE, AFTER):
         (folder / name).write_bytes((folder / "score.onnx").read_bytes())
     with pytest.raises(BundleInvalid, match=r"before_attention\.onnx: inputs "):
+        Graph(signed_anew(folder), "cpu", 1)
+
+
+@pytest.mark.parametrize("length", [0, 1, 40])
+def test_a_memory_is_written_without_a_graph_and_with_it_where_the_bundle_has_no_weights(world, tmp_path, length):
+    bundle = bundle_of(world, "mimn")
+    assert MEMORY in bundle.manifest.files
+    folder = copied(bundle, tmp_path)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["files"][MEMORY]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    row = np.random.default_rng(length).integers(2, bundle.manifest.item_rows, length).astype(np.int32)
+    by_kernel, by_graph = Graph(bundle, "cpu", 1), Graph(Bundle(folder), "cpu", 1)
+    found, expected = by_kernel.fold(None, row), by_graph.fold(None, row)
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=1e-4)
+    twice = {"item_vector": bundle.tables["item_vector"] * 2}
+    for name, array in by_graph.fold(None, row, tables=twice).items():
+        np.testing.assert_allclose(by_kernel.fold(None, row, tables=twice)[name], array, atol=1e-4)
+
+
+def test_weights_of_a_memory_that_do_not_fit_are_refused(world, tmp_path):
+    folder = copied(bundle_of(world, "mimn"), tmp_path)
+    weights = dict(np.load(folder / MEMORY))
+    np.savez(folder / MEMORY, **weights | {"of_slot": weights["of_slot"][:-1]})
+    with pytest.raises(BundleInvalid, match=r"memory\.npz: weights of a memory that do not fit"):
         Graph(signed_anew(folder), "cpu", 1)

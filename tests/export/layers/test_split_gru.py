@@ -16,6 +16,16 @@ def test_it_is_torchs_gru_of_both_parts_together():
     assert torch.allclose(split(split.known(known), found, hidden), whole(torch.cat([known, found], dim=1), hidden), atol=1e-6)
 
 
+def test_many_inputs_of_one_past_are_each_a_step_of_their_own():
+    cell = SplitGRUCell(5, 3, 7)
+    known, found, hidden = torch.randn(2, 1, 6, 5), torch.randn(2, 1, 1, 3), torch.randn(2, 1, 1, 7)
+    each = cell.of_many(known, found, hidden)
+    for user in range(2):
+        for i in range(6):
+            expected = cell(cell.known(known[user, :, i]), found[user, :, 0], hidden[user, :, 0])
+            assert torch.allclose(each[user, :, i], expected, atol=1e-6)
+
+
 def test_at_first_it_can_be_made_to_pass_on_its_input():
     cell = SplitGRUCell(16, 16, 16)
     cell.begin_as_input()

@@ -10,6 +10,7 @@ from export.models.contract import Sequence
 from export.models.mimn import EDGE
 from export.models.stateful import Update, UserState
 from store.graph_inputs import stack
+from store.memory import MemoryWriter
 from tests.export.models.synthetic import Small, behaviours, many
 
 
@@ -179,3 +180,26 @@ def test_the_update_graph_called_behaviour_by_behaviour_gives_that_state(small):
     expected = folded(small, rows)
     for name, value in zip(model.state_axes, state, strict=True):
         assert torch.allclose(value, expected[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("sizes", [{}, {"slots": 5, "induced": 2, "controller_dim": 30}])
+def test_the_kernel_folds_what_torch_folds(sizes):
+    small = Small.of("mimn", **sizes)
+    with torch.no_grad():
+        for parameter in small.model.parameters():  # W_g is zero at first
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    model, rows = small.model, many(60).row
+    state = {name: value.detach().numpy()[None] for name, value in model.initial().items()}
+    feed = state | {"behaviour_row": np.asarray(rows, np.int32)[None, None]}
+    found = MemoryWriter(model.weights_to_fold()).run(feed, small.vectors.numpy())
+    for name, array, expected in zip(state, found, folded(small, rows).values(), strict=True):
+        assert np.allclose(array, expected.numpy(), atol=1e-4), name
+
+
+def test_padding_leaves_every_part_of_the_state_as_it_was(small):
+    state = folded(small, [5, 9, 12])
+    item, nothing = small.vectors[[7, 30]][None, None], torch.zeros(1, 1, 2, dtype=torch.bool)
+    with torch.inference_mode():
+        after = small.model.fold(state, Sequence(item, nothing, {}, small.vectors))
+    for name, value in state.items():
+        assert torch.equal(after[name], value), name
