@@ -13,7 +13,7 @@ from redis import Redis
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, UnsupportedMedia
+from service.errors import BodyTooLarge, DeadlineExceeded, NoMemory, UnsupportedMedia
 from service.events import EventIntake
 from service.finished import Finished, Watcher, watched
 from service.loading import Loading
@@ -175,7 +175,8 @@ class Service:
         try:
             answer = self._answered(wire, body, given_id, timer, http)
         except MemoryError as error:
-            raise Overloaded(f"memory: not enough for this request ({str(error) or 'none left'})") from error
+            detail = f"{timer.stage}: not enough memory for this request ({str(error) or 'none left'})"
+            raise NoMemory(detail, timer.stage) from error
         self.queue.took(time.perf_counter() - began)  # what is dead or refused says nothing of how long a call takes
         return answer
 
