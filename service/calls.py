@@ -146,9 +146,16 @@ class Service:
         return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
 
     async def of_store(self, call: Callable[..., bytes], *arguments: object) -> Response:
-        """A call about the store alone, beside the threads of scores and events."""
+        """A call about the store alone, beside the threads of scores and events; not begun once it has waited too long."""
+        timer = StageTimer()
+        timer.allow(self.settings.events_timeout_ms)
+
+        def in_time() -> bytes:
+            timer.enter("request")
+            return call(*arguments)
+
         with self.user_slots.take():
-            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, call, *arguments)
+            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, in_time)
         return Response(content, media_type="application/json")
 
     async def of_admin(self, call: Callable[..., bytes], *arguments: object) -> Response:

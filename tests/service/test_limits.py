@@ -82,6 +82,28 @@ def test_a_graph_on_a_device_without_memory_refuses_the_call_and_the_next_is_sco
         assert client.post("/score", json=CALL).status_code == 200
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/events"), ("GET", "/users/u1/behaviours")])
+def test_memory_that_other_calls_do_not_get_is_said_too(shared_tiny, monkeypatch, method, path):
+    def hungry(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("service.events.EventIntake.take", hungry)
+    monkeypatch.setattr("service.users.UserTrees.behaviours", hungry)
+    with served(shared_tiny.bundles, NOBODY) as (client, _):
+        refused = client.request(method, path, json={"events": []})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["detail"] == "not enough memory for this call (none left)"
+
+
+def test_a_connection_is_not_taken_over_by_another_protocol(tiny):
+    """Limits of what comes before a body are HTTP's."""
+    tiny.add("din")
+    upgrade = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "x" * 24}
+    with running_scorer(tiny.bundles, NOBODY) as (_, port):
+        answer = httpx.get(f"http://127.0.0.1:{port}/v2/health/live", headers=upgrade, timeout=30)
+        assert (answer.status_code, answer.json()) == (200, {"live": True})
+
+
 def test_memory_that_onnxruntime_does_not_get_is_said_as_such(din, monkeypatch):
     """Its own words: a graph that asks for four petabytes."""
     float32, int64 = TensorProto.FLOAT, TensorProto.INT64
