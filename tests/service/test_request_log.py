@@ -130,7 +130,8 @@ def test_a_file_ends_with_so_many_rows_or_after_so_long(folder, bundles, monkeyp
 
 
 def test_a_disk_that_is_full_is_counted_and_scores_go_on(folder, bundles, monkeypatch):
-    def full(*_, **__):
+    def full(_, path, **__):
+        path.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
     log, count = opened(folder, bundles)
