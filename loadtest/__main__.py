@@ -107,10 +107,12 @@ def bench_check_command(
 @app.command("prove")
 def prove_command(
     long: Annotated[bool, typer.Option("--long", help="Soak of 30 minutes, fuzz of 10, 100 swaps; about 50 minutes.")] = False,
-    only: Annotated[str, typer.Option(help="These parts, by comma: overload,faults,swaps,drain,workers,openapi,fuzz,soak.")] = "",
+    only: Annotated[
+        str, typer.Option(help="These parts, by comma: overload,protocol,faults,swaps,drain,workers,openapi,fuzz,soak.")
+    ] = "",
 ) -> None:
-    """Load, faults, swaps, ends, fuzz and time: what the scorer survives, into loadtest/results/reliability.md; status 1 where a
-    figure is not met."""
+    """Load, protocol, faults, swaps, ends, fuzz and time: what the scorer survives, into loadtest/results/reliability.md; status
+    1 where a figure is not met."""
     from loadtest.proofs.page import prove
 
     page, met = prove(long, only)

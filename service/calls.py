@@ -13,7 +13,7 @@ from redis import Redis
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
-from service.errors import BodyTooLarge, DeadlineExceeded, Overloaded, UnsupportedMedia
+from service.errors import BodyTooLarge, DeadlineExceeded, NoMemory, UnsupportedMedia
 from service.events import EventIntake
 from service.finished import Finished, Watcher, watched
 from service.loading import Loading
@@ -147,9 +147,16 @@ class Service:
         return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
 
     async def of_store(self, call: Callable[..., bytes], *arguments: object) -> Response:
-        """A call about the store alone, beside the threads of scores and events."""
+        """A call about the store alone, beside the threads of scores and events; not begun once it has waited too long."""
+        timer = StageTimer()
+        timer.allow(self.settings.events_timeout_ms)
+
+        def in_time() -> bytes:
+            timer.enter("request")
+            return call(*arguments)
+
         with self.user_slots.take():
-            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, call, *arguments)
+            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, in_time)
         return Response(content, media_type="application/json")
 
     async def of_admin(self, call: Callable[..., bytes], *arguments: object) -> Response:
@@ -176,7 +183,8 @@ class Service:
         try:
             answer = self._answered(wire, body, given_id, timer, http)
         except MemoryError as error:
-            raise Overloaded(f"memory: not enough for this request ({str(error) or 'none left'})") from error
+            detail = f"{timer.stage}: not enough memory for this request ({str(error) or 'none left'})"
+            raise NoMemory(detail, timer.stage) from error
         self.queue.took(time.perf_counter() - began)  # what is dead or refused says nothing of how long a call takes
         return answer
 

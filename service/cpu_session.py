@@ -7,12 +7,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from service.device import CPU
+from service.device import CPU, no_memory
 from service.tables import Tables
 from store.bundle import Bundle, BundleInvalid
 from store.graph_inputs import GraphInputs
 
-NO_MEMORY = "Failed to allocate memory"  # in the text of onnxruntime
 Values = Mapping[str, onnxruntime.OrtValue]
 
 
@@ -61,8 +60,8 @@ class CPUSession:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime has no class of its own for this
-            if NO_MEMORY in str(error):
-                raise MemoryError("the graph's") from error
+            if said := no_memory(error):
+                raise MemoryError(said) from error
             raise
         found: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return found

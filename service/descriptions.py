@@ -105,10 +105,13 @@ BEHAVIOURS_RESPONSES = answer({
     "user_id": "1228", "total": 2120, "bad_records": 0,
     "behaviours": [{"item_id": "1082185", "category": "TROPICAL FRUIT", "ts": 1511726535, "buckets": {"price": 3}}],
     "next": "1511726535-17",
-}, said="The newest first") | problems(401, 422, 429, 503, s503="the store did not answer")  # fmt: skip
+}, said="The newest first") | problems(
+    401, 422, 429, 503, 504, s503="the store did not answer", s504="deadline exceeded; nothing was read",
+)  # fmt: skip
 DELETE_RESPONSES = answer({"user_id": "1228", "removed": True}) | problems(
-    401, 403, 404, 422, 429, 503, s404="there are no admin paths", s503="the store did not answer"
-)
+    401, 403, 404, 422, 429, 503, 504, s404="there are no admin paths", s503="the store did not answer",
+    s504="deadline exceeded; nothing was removed",
+)  # fmt: skip
 
 _USER = {"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["1228"]}
 _ITEMS = {"name": "item_ids", "shape": [2], "datatype": "BYTES", "data": ["1095275", "9878513"]}

@@ -5,6 +5,7 @@ there are none, are not timed; no TF32, whose 10 bits would move logits by more 
 the whole numbers of a search; copies run in the stream of the kernels.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
@@ -19,6 +20,11 @@ Device = Literal["cuda", "cpu"]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 DTYPES = {"tensor(float)": "f4", "tensor(float16)": "f2", "tensor(int32)": "i4", "tensor(int64)": "i8", "tensor(uint8)": "u1",
           "tensor(bool)": "?"}  # fmt: skip
+# onnxruntime has no class for it, only words: its arenas', CUDA's, those of CUDA's libraries, C++'s
+NO_MEMORY = re.compile(
+    r"Failed to allocate memory[\w ]*|Available memory of[\w ]*|out of memory|\w+OUT_OF_MEMORY|\w+ALLOC(?:ATION)?_FAILED"
+    r"|std::bad_alloc"
+)
 
 
 def offers_cuda(providers: Providers) -> bool:
@@ -67,6 +73,12 @@ class DeviceTables:
         if key not in self._values:
             self._values[key] = on_device(self._tables[name], dtype, device)
         return self._values[key]
+
+
+def no_memory(error: Exception) -> str:
+    """The words of an error of onnxruntime that say that memory did not suffice, here or on the device; empty = it is another."""
+    found = NO_MEMORY.search(str(error))
+    return found.group().strip() if found else ""
 
 
 def on_device(table: NDArray[Any], dtype: str, device: Device) -> onnxruntime.OrtValue:

@@ -22,6 +22,7 @@ from service.device import (
     DeviceTables,
     chosen_providers,
     load_libraries,
+    no_memory,
     offers_cuda,
     on_device,
 )
@@ -68,6 +69,7 @@ class DeviceSession:
 
         Raises:
             BundleInvalid: the graph cannot be loaded, its inputs are not `stated`, or CUDA was asked for and is not to be had.
+            MemoryError: the device has no room for graph and tables now, beside what is loaded already.
         """
         if providers == "cuda" and CUDA not in (offered := onnxruntime.get_available_providers()):
             raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime offers {', '.join(offered)}")
@@ -77,7 +79,7 @@ class DeviceSession:
         try:
             self._session, captures = self._thread.submit(_open, path, providers, options, capture > 0).result()
         except Exception as error:  # onnxruntime has no base class of its own
-            raise BundleInvalid(f"{path}: onnxruntime cannot load it ({error})") from error
+            raise _not_loaded(f"{path}: onnxruntime cannot load it", error) from error
         self.device: Device = "cuda" if CUDA in self._session.get_providers() else "cpu"
         if providers == "cuda" and self.device != "cuda":
             raise BundleInvalid(f"{path}: CTR_PROVIDERS=cuda, but onnxruntime cannot use CUDA here; are its libraries installed?")
@@ -93,7 +95,7 @@ class DeviceSession:
         try:
             self._bound = {name: tables.value(name, self._dtypes[name], self.device) for name in sorted(stated) if name in tables}
         except Exception as error:  # onnxruntime has no base class of its own
-            raise BundleInvalid(f"{path}: the device cannot hold its item tables ({error})") from error
+            raise _not_loaded(f"{path}: the device cannot hold its item tables", error) from error
         self._slots: dict[tuple[int, ...], Slot] = {}
         if captures and self.device == "cuda" and not self.capture(capture):
             self._session, _ = self._thread.submit(_open, path, providers, options, False).result()  # whatever state it is in
@@ -103,8 +105,17 @@ class DeviceSession:
         return self._thread.submit(self._capture, most).result()
 
     def run(self, inputs: GraphInputs, outputs: Sequence[str], tables: Tables | None = None) -> list[NDArray[Any]]:
-        """The outputs asked for, without padding; `tables` in place of those bound, by name."""
-        return self._thread.submit(self._run, inputs, list(outputs), tables or {}).result()
+        """The outputs asked for, without padding; `tables` in place of those bound, by name.
+
+        Raises:
+            MemoryError: not enough on the device for this run; those after it are as before.
+        """
+        try:
+            return self._thread.submit(self._run, inputs, list(outputs), tables or {}).result()
+        except Exception as error:  # onnxruntime has no class of its own for this
+            if said := no_memory(error):
+                raise MemoryError(said) from error
+            raise
 
     def _capture(self, most: int) -> int:
         letters = {letter for name in self._names for letter in axes_of(name)}
@@ -162,6 +173,12 @@ def run_options(graph_id: int) -> onnxruntime.RunOptions:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("gpu_graph_id", str(graph_id))
     return options
+
+
+def _not_loaded(what: str, error: Exception) -> Exception:
+    """What a bundle is refused with: no room says nothing of the bundle, and may pass."""
+    kind = MemoryError if no_memory(error) else BundleInvalid
+    return kind(f"{what} ({error})")
 
 
 def _key(bucket: Sizes) -> tuple[int, ...]:

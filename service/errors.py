@@ -13,6 +13,7 @@
     ├── BundleRefused        422  admin paths only: the version cannot be served; nothing has changed
     ├── Overloaded           429  no free slot; Retry-After
     ├── NoModel              503  no bundle is loaded; Retry-After
+    ├── NoMemory             503  memory does not suffice for this request, here or on the device; Retry-After, names the stage
     ├── EventsNotStored      503  /events only: the store did not acknowledge; Retry-After
     ├── StoreFailed          503  /users only: the store did not answer; Retry-After
     ├── DeadlineExceeded     504  names the stage
@@ -116,6 +117,13 @@ class NoModel(ScorerError):
 
     status, title = 503, "no model is loaded"
     headers: ClassVar[dict[str, str]] = {"retry-after": "5"}
+
+
+class NoMemory(ScorerError):
+    """Memory does not suffice for the request, here or on the device: another scorer may have it."""
+
+    status, title = 503, "not enough memory"
+    headers: ClassVar[dict[str, str]] = {"retry-after": "1"}
 
 
 class EventsNotStored(ScorerError):

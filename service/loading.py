@@ -74,6 +74,7 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
 
     Raises:
         BundleInvalid: it cannot be scored.
+        MemoryError: not now.
     """
     bundle = loaded.bundle
     call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
@@ -83,6 +84,8 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
         if scores.shape != golden.scores.shape:  # numpy would stretch one of them
             raise ValueError(f"scores of shape {scores.shape} for {golden.scores.shape}")
         difference = float(np.abs(scores - golden.scores).max())
+    except MemoryError:  # says nothing of the bundle, and may pass
+        raise
     except Exception as error:  # onnxruntime has no base class of its own
         raise BundleInvalid(f"{bundle.folder}: the golden request fails ({error})") from error
     return difference, searched.degraded

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import REJECTED, ScorerError
+from service.errors import REJECTED, NoMemory, ScorerError
 
 log = logging.getLogger("longtrail")
 
@@ -25,6 +25,7 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(ScorerError, _scorer_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(ClientDisconnect, _gone)  # type: ignore[arg-type]
+    app.add_exception_handler(MemoryError, _no_memory)
     app.add_exception_handler(Exception, _bug)
 
 
@@ -65,6 +66,10 @@ async def _scorer_error(request: Request, error: ScorerError) -> Response:
     if error.status in REJECTED:
         request.app.state.service.metrics.rejected.labels(error.word()).inc()
     return problem(request, error.status, error.title, error.detail, error.field, **error.headers)
+
+
+async def _no_memory(request: Request, error: Exception) -> Response:
+    return await _scorer_error(request, NoMemory(f"not enough memory for this call ({str(error) or 'none left'})"))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

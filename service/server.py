@@ -35,7 +35,7 @@ def run(settings: Settings, redis_url: str) -> None:
         os.environ[AT_START] = json.dumps(newest_in(settings.bundles))
     config = uvicorn.Config(
         "service.server:worker", factory=True, workers=settings.workers, host=settings.host, port=settings.port, loop="uvloop",
-        http=Lingering, access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
+        http=Lingering, ws="none", access_log=False, log_level="warning", timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=end_s, server_header=False,
     )  # fmt: skip
     listener = config.bind_socket()

@@ -61,7 +61,9 @@ class Settings(BaseModel):
     tree_cap_per_category: int = Field(0, ge=0, description="Behaviours kept of a user in a category; 0 = all, or 100 up.")
     tree_cap_per_user: int = Field(131_072, ge=0, description="Behaviours kept of a user; 0 = all, or 1000 up.")
     user_ttl_s: int = Field(0, ge=0, le=MAX_TTL_S, description="How long a user without events is kept; 0 = for ever.")
-    events_timeout_ms: float = Field(1000, gt=0, description="Longest wait of events for their turn, and for the store's reply.")
+    events_timeout_ms: float = Field(
+        1000, gt=0, description="Longest wait of events and calls of /users for their turn, and then for a reply of the store."
+    )  # fmt: skip
     events_url: str = Field(
         "", repr=False, pattern=r"^$|^(rediss?|unix|kafka)://",
         description="Where the stream is: kafka://host:port, or a Redis by URL; empty = in the store.",

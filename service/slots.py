@@ -28,7 +28,7 @@ class Queue:
             Overloaded: its turn would come too late.
         """
         wait_s = (self._handed - self._threads + 1) / self._threads * self._mean_s
-        if self._handed >= self._threads and wait_s > self._limit_s:
+        if wait_s > self._limit_s:
             raise Overloaded(f"queue: a wait of about {wait_s * 1000:.0f} ms, limit {self._limit_s * 1000:g} ms")
         self._handed += 1
         try:

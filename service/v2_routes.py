@@ -9,6 +9,7 @@ from service import v2
 from service.access import service_of
 from service.calls import Service
 from service.descriptions import INFER, INFER_RESPONSES, MODEL, MODEL_READY, READY, SERVER, answer
+from service.errors import NoModel
 from service.request import ScoreRequest
 from service.scores import ScoreResponse
 from service.version import VERSION
@@ -54,7 +55,9 @@ async def live() -> dict[str, bool]:
 async def ready(request: Request, response: Response) -> dict[str, Any]:
     service: Service = request.app.state.service
     is_ready = bool(service.bundles.names) and not service.draining
-    response.status_code = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+    if not is_ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers.update(NoModel.headers)
     return {"ready": is_ready, "models": service.bundles.names}
 
 
@@ -74,6 +77,7 @@ async def model_ready(model: str, request: Request, response: Response, version:
     content = {"name": model, "version": loaded.version, "ready": not service.draining}
     if service.draining:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers.update(NoModel.headers)
         content["error"] = "the scorer is about to end"
     return content
 

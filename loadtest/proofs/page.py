@@ -15,6 +15,7 @@ from loadtest.proofs.faults import prove_faults
 from loadtest.proofs.fuzz import prove_fuzz
 from loadtest.proofs.openapi import prove_openapi
 from loadtest.proofs.overload import prove_overload
+from loadtest.proofs.protocol import prove_protocol
 from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
 from loadtest.proofs.system import FOLDER, PATIENT, Row, system
@@ -41,6 +42,7 @@ LONG = {
 }
 HEADS = {
     "overload": "Load held",
+    "protocol": "The Open Inference Protocol, by tritonclient",
     "faults": "Faults of the store and its network survived",
     "swaps": "Versions swapped under load",
     "drain": "SIGTERM",
@@ -81,6 +83,7 @@ def prove_part(part: str, sizes: Mapping[str, float], folder: Path) -> list[Row]
     """The rows of one part."""
     proofs: dict[str, Callable[[], list[Row]]] = {
         "overload": lambda: prove_overload(folder, sizes["overload_s"]),
+        "protocol": lambda: prove_protocol(folder),
         "faults": lambda: prove_faults(folder, sizes["faults_s"]),
         "drain": lambda: prove_drain(folder),
         "workers": lambda: prove_workers(folder),

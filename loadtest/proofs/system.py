@@ -88,15 +88,17 @@ class System:
 
 @contextmanager
 def system(
-    folder: Path, settings: Mapping[str, str], module: str = "service", direct: bool = False, fault: Fault = NO_FAULT
-) -> Iterator[System]:
+    folder: Path, settings: Mapping[str, str], module: str = "service", direct: bool = False, fault: Fault = NO_FAULT,
+    serving: Serving = SERVING,
+) -> Iterator[System]:  # fmt: skip
     """Made once in `folder`, used again after that.
 
     `settings`: CTR_ variables; `module`: what is run; `direct`: without the proxy, where speed is
-    measured; `fault`: what the proxy does while the scorer starts, and until another is set.
+    measured; `fault`: what the proxy does while the scorer starts, and until another is set; `serving`: the
+    models, of which MODEL is one.
     """
     world = BenchWorld(SIZES)
-    bundles = bundles_of(world, SERVING, folder)
+    bundles = bundles_of(world, serving, folder)
     folder.mkdir(parents=True, exist_ok=True)
     store = ProvedStore(folder / "store")
     try:

@@ -12,7 +12,7 @@ from store.bundle import GOLDEN, GRAPH
 from tests.service.serving import served, until
 from tests.service.tiny import VERSION, sign_again
 
-NEWER = "20270131T120000Z"
+NEWER, NEWEST = "20270131T120000Z", "20280131T120000Z"
 ADMIN = {"authorization": "Bearer admin"}
 SCORE = {"user_id": "u1", "item_ids": ["i1", "i2"], "model": "din"}
 
@@ -136,7 +136,9 @@ def test_only_the_admin_key_changes_what_is_served(running, tiny, method, path):
 
 def test_swaps_under_load_fail_no_request(running):
     client, tiny = running
-    tiny.add("din", NEWER)
+    versions = (VERSION, NEWER, NEWEST)  # in turn: each is loaded anew
+    for version in versions[1:]:
+        tiny.add("din", version)
     ended, seen, bad = threading.Event(), set(), []
 
     def ask():
@@ -152,12 +154,11 @@ def test_swaps_under_load_fail_no_request(running):
         thread.start()
     try:
         for i in range(20):
-            version = (VERSION, NEWER)[i % 2]
-            body = {"parameters": {"version": version}}
+            body = {"parameters": {"version": versions[i % 3]}}
             assert client.post("/v2/repository/models/din/load", json=body, headers=ADMIN).status_code == 200
     finally:
         ended.set()
         for thread in asking:
             thread.join()
     assert not bad
-    assert seen == {VERSION, NEWER}
+    assert seen == set(versions)

@@ -14,6 +14,8 @@ from service.behaviours import StoreReader
 from tests.service.serving import served, until
 from tests.service.tiny import ITEMS
 
+BEGUN = ["understand", "behaviours"]
+WHOLE = [*BEGUN, "search", "attend"]
 CALL = {"user_id": "u1", "item_ids": list(ITEMS), "model": "din"}
 BODY = json.dumps(CALL).encode()
 SCORE = b"POST /score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -33,7 +35,7 @@ def held(shared_tiny, store_url, monkeypatch):
         return lambda *arguments: steps.append(name) or step(*arguments)
 
     monkeypatch.setattr(StoreReader, "fetch", waiting_fetch)
-    for name in ("search", "attend"):
+    for name in ("understand", "search", "attend"):
         monkeypatch.setattr(service.pipeline, name, noted(name, getattr(service.pipeline, name)))
     with served(shared_tiny.bundles, store_url, model="din", request_threads=1, queue_ms=60_000) as (client, app):
         yield client, app.state.service, free, steps
@@ -63,39 +65,39 @@ def gone(client):
 def test_the_steps_after_the_one_at_work_are_not_run(held):
     client, scorer, free, steps = held
     connection = called(client)
-    until(lambda: steps == ["behaviours"])
+    until(lambda: steps == BEGUN)
     hang_up(client, connection)
     free.set()
     until(lambda: gone(client) == 1)
-    assert steps == ["behaviours"]
+    assert steps == BEGUN
     assert scorer.score_slots.taken == 0
 
 
 def test_a_call_that_waits_for_a_thread_is_not_begun(held):
     client, scorer, free, steps = held
     with called(client) as first:
-        until(lambda: steps == ["behaviours"])
+        until(lambda: steps == BEGUN)
         waiting = [called(client) for _ in range(5)]
         until(lambda: scorer.score_slots.taken == 6)
         hang_up(client, *waiting)
         free.set()
         assert first.recv(100).startswith(b"HTTP/1.1 200 ")
     until(lambda: gone(client) == 5)
-    assert steps == ["behaviours", "search", "attend"]
+    assert steps == WHOLE
     assert scorer.score_slots.taken == 0
 
 
 def test_a_call_whose_own_time_ended_while_it_waited_is_not_begun(held):
     client, scorer, free, steps = held
     with called(client), ThreadPoolExecutor(1) as threads:
-        until(lambda: steps == ["behaviours"])
+        until(lambda: steps == BEGUN)
         late = threads.submit(client.post, "/score", json=CALL | {"timeout_ms": 20})
         until(lambda: scorer.score_slots.taken == 2)
         time.sleep(0.03)
         free.set()
         answer = late.result()
     assert (answer.status_code, answer.json()["field"]) == (504, "queue")
-    assert steps == ["behaviours", "search", "attend"]
+    assert steps == WHOLE
 
 
 def test_who_stays_is_answered(held):
@@ -104,7 +106,7 @@ def test_who_stays_is_answered(held):
     with called(client) as connection:
         free.set()
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
-    assert steps == ["behaviours", "search", "attend"]
+    assert steps == WHOLE
     assert gone(client) == 0
 
 

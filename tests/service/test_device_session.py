@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from service.behaviours import Fetched
 from service.buckets import Buckets
 from service.device import DeviceTables
-from service.device_options import ON_CPU
+from service.device_options import ON_CPU, DeviceOptions
 from service.device_session import NOT_CAPTURED, DeviceSession
+from service.loading import Loading
 from service.search import search
 from store.bundle import GRAPH, BundleInvalid
 from tests.service.tiny import K, expected
@@ -138,15 +139,64 @@ def test_buckets_that_cannot_be_captured_are_scored_without(shared_tiny, din, ca
     assert session._session.runs == [(2, (1, 2)), (NOT_CAPTURED, (1, 4))]
 
 
+NO_MEMORY = [
+    "Error in execution: Non-zero status code returned while running MatMul node. Status Message: bfc_arena.cc:360 void* "
+    "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Failed to allocate memory for requested buffer of size 8388608000",
+    "Error in execution: bfc_arena.cc:334 Available memory of 100 is smaller than requested bytes of 8388608000",
+    "CUDA failure 2: out of memory ; GPU=0 ; hostname=scorer ; file=cuda_allocator.cc ; expr=cudaMalloc((void**)&p, size);",
+    "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=scorer ; expr=cublasCreate(&cublas_handle_);",
+    "Error in execution: Non-zero status code returned while running If node. Status Message: std::bad_alloc",
+]
+
+
+@pytest.mark.parametrize("said", NO_MEMORY, ids=lambda said: said[-30:])
+def test_a_device_without_memory_is_said_as_such_and_the_session_scores_on(shared_tiny, din, monkeypatch, said):
+    session = session_of(din)
+    run = session._session.run_with_iobinding
+
+    def out_of_memory(binding, options):
+        if binding.get_outputs()[0].shape() == [1, 4]:
+            raise RuntimeError(said)
+        run(binding, options)
+
+    (before,) = session.run(inputs_of(shared_tiny, din, 2), ["logit"])
+    session._session.run_with_iobinding = out_of_memory
+    with pytest.raises(MemoryError) as caught:
+        session.run(inputs_of(shared_tiny, din, 4), ["logit"])
+    assert ".cc" not in str(caught.value)
+    np.testing.assert_array_equal(session.run(inputs_of(shared_tiny, din, 2), ["logit"])[0], before)
+    session._session.run_with_iobinding = run
+    assert session.run(inputs_of(shared_tiny, din, 4), ["logit"])[0].shape == (1, 4)
+
+
+def test_buffers_that_a_device_has_no_memory_for_are_said_as_such_and_made_when_there_is(shared_tiny, din, monkeypatch):
+    session = session_of(din)
+    with monkeypatch.context() as patch:
+        patch.setattr("service.device_session.Slot", lambda *_: (_ for _ in ()).throw(RuntimeError(NO_MEMORY[0])))
+        with pytest.raises(MemoryError, match="Failed to allocate memory for requested buffer of size 8388608000"):
+            session.run(inputs_of(shared_tiny, din, 4), ["logit"])
+    assert session.run(inputs_of(shared_tiny, din, 4), ["logit"])[0].shape == (1, 4)
+
+
+def test_other_errors_of_a_run_stay_what_they_are(shared_tiny, din):
+    session = session_of(din)
+    session._session.run_with_iobinding = lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA failure 700: illegal address"))
+    with pytest.raises(RuntimeError, match="illegal address"):
+        session.run(inputs_of(shared_tiny, din, 4), ["logit"])
+
+
 def test_the_service_is_told_what_a_graph_lacks(din):
     stated = {spec.name for spec in din.manifest.inputs} | {"recent_row"}
     with pytest.raises(ValueError, match=r"score\.onnx: inputs .*the manifest says .*recent_row"):
         DeviceSession(din.folder / GRAPH, stated, DeviceTables(din.tables), Buckets.of(din), "cpu", ON_CPU)
 
 
-def test_tables_too_large_for_the_device_are_a_bundle_that_is_refused(din, monkeypatch):
+def test_tables_too_large_for_the_device_are_no_fault_of_the_bundle(din, monkeypatch):
     monkeypatch.setattr("service.device.on_device", lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory")))
-    with pytest.raises(BundleInvalid, match=r"score\.onnx: the device cannot hold its item tables \(out of memory\)"):
+    with pytest.raises(MemoryError, match=r"score\.onnx: the device cannot hold its item tables \(out of memory\)"):
+        session_of(din)
+    monkeypatch.setattr("service.device.on_device", lambda *_: (_ for _ in ()).throw(RuntimeError("no such type")))
+    with pytest.raises(BundleInvalid, match=r"score\.onnx: the device cannot hold its item tables \(no such type\)"):
         session_of(din)
 
 
@@ -154,3 +204,14 @@ def test_an_input_of_a_type_without_an_array_is_a_bundle_that_is_refused(din, mo
     monkeypatch.setattr("service.device_session.DTYPES", {"tensor(float)": "f4", "tensor(bool)": "?"})
     with pytest.raises(BundleInvalid, match=r"candidate_row tensor\(int32\)"):
         session_of(din)
+
+
+def test_a_golden_request_that_memory_does_not_suffice_for_is_no_fault_of_the_bundle(din, monkeypatch):
+    def without(error):
+        monkeypatch.setattr(DeviceSession, "_run", lambda *_: (_ for _ in ()).throw(RuntimeError(error)))
+        return Loading("cpu", 1, DeviceOptions(search="device"))
+
+    with pytest.raises(MemoryError, match="Failed to allocate memory"):
+        without(NO_MEMORY[0]).load(din.folder)
+    with pytest.raises(BundleInvalid, match=r"the golden request fails \(illegal address\)"):
+        without("illegal address").load(din.folder)

@@ -51,6 +51,18 @@ def test_what_was_written_is_read(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
+def test_labels_that_cannot_be_written_to_their_end_leave_those_before(tmp_path, monkeypatch):
+    write_labels(tmp_path, Labels(stable=OLD))
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("service.labels.os.replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_labels(tmp_path, Labels(stable=NEW))
+    assert read_labels(tmp_path) == Labels(stable=OLD)
+
+
 def test_no_file_is_no_labels(tmp_path):
     assert read_labels(tmp_path) is None
 

@@ -44,10 +44,13 @@ def running(shared_tiny):
 
 
 @pytest.mark.parametrize("path", ["/score", "/events", INFER])
-@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"user_id":1,"item_ids":[' + b"["])
-def test_a_deep_body_is_a_400(running, path, opening):
-    answer = running.post(path, content=opening * (20_000 // len(opening)), headers={"content-type": "application/json"})
-    assert answer.status_code == 400
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"item_ids":', b"}")])
+@pytest.mark.parametrize(("depth", "status"), [(1_000, 422), (1_100, 400)])
+def test_a_deep_body_is_a_400(running, path, opening, closing, depth, status):
+    """Whole documents: only their depth is at fault."""
+    answer = running.post(path, content=opening * depth + b"1" + closing * depth, headers={"content-type": "application/json"})
+    assert answer.status_code == status
+    assert ("depth limit" in answer.text) == (status == 400)
 
 
 @pytest.mark.parametrize("path", ["/score", "/events", INFER, "/v2/repository/models/din/load"])
@@ -59,6 +62,7 @@ def test_a_body_beyond_the_limit_is_a_413(running, path, streamed):
     answer = running.post(path, content=content, headers={"content-type": "application/json"} | _key_of(path))
     assert answer.status_code == 413
     assert "limit 20000" in answer.text
+    assert ("more than" in answer.text) == streamed  # what is stated is refused unread
 
 
 @pytest.mark.parametrize("packed", [gzip.compress, zlib.compress, lambda body: body], ids=["gzip", "deflate", "br"])

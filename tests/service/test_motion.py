@@ -435,6 +435,8 @@ def test_every_version_says_why_it_is_not_served(folder):
 
 
 def test_a_hundred_swaps_never_leave_a_request_without_a_version(folder):
+    """Three versions in turn: each is loaded anew, and what it replaces goes."""
+    folder.add("din", THIRD)
     bundles, ended, seen = opened(folder), threading.Event(), set()
 
     def ask():
@@ -445,8 +447,9 @@ def test_a_hundred_swaps_never_leave_a_request_without_a_version(folder):
     asking.start()
     try:
         for i in range(100):
-            bundles.load("din", (FIRST, SECOND)[i % 2])
+            bundles.load("din", (FIRST, SECOND, THIRD)[i % 3])
+            assert len(versions_of(bundles)) == 2
     finally:
         ended.set()
         asking.join()
-    assert seen == {FIRST, SECOND}
+    assert seen == {FIRST, SECOND, THIRD}

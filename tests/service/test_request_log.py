@@ -71,6 +71,21 @@ def test_a_row_tells_the_request_the_version_and_its_score(folder, bundles):
     assert {(row["logged_request_id"], row["logged_model"], row["logged_version"]) for row in rows} == {("r1", "din", VERSION)}
 
 
+def test_a_file_has_its_name_when_it_is_whole(folder, bundles, monkeypatch):
+    seen, write = [], pq.write_table
+
+    def noted(table, path, **named):
+        write(table, path, **named)
+        seen.append([found.name[0] for found in folder.iterdir()])
+
+    monkeypatch.setattr(service.request_log.pq, "write_table", noted)
+    log, _ = opened(folder, bundles)
+    log.offer(REQUEST, response(), "r1")
+    log.close()
+    assert seen == [["."]]  # readers of folders pass by such names
+    assert [path.name[:9] for path in folder.iterdir()] == ["requests-"]
+
+
 def test_a_share_of_the_requests_is_logged(folder, bundles, monkeypatch):
     monkeypatch.setattr(service.request_log.random, "random", iter([0.0, 0.24, 0.25, 0.99]).__next__)
     log, count = opened(folder, bundles, share=0.25)
@@ -115,7 +130,8 @@ def test_a_file_ends_with_so_many_rows_or_after_so_long(folder, bundles, monkeyp
 
 
 def test_a_disk_that_is_full_is_counted_and_scores_go_on(folder, bundles, monkeypatch):
-    def full(*_, **__):
+    def full(_, path, **__):
+        path.write_bytes(b"half of it")
         raise OSError("no space left on device")
 
     log, count = opened(folder, bundles)

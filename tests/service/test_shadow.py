@@ -87,5 +87,6 @@ def test_the_correlation_is_spearmans(values, random):
 
 def test_equal_scores_share_a_rank_and_have_no_order_of_their_own():
     assert rank_correlation(np.float32([1, 1, 2]), np.float32([5, 5, 7])) == pytest.approx(1)
+    assert rank_correlation(np.float32([1, 1, 2, 3]), np.float32([1, 2, 3, 4])) == pytest.approx(0.9**0.5)  # ranks 0.5, 0.5, 2, 3
     assert rank_correlation(np.float32([1, 1]), np.float32([1, 2])) is None
     assert rank_correlation(np.float32([1]), np.float32([1])) is None

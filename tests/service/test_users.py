@@ -1,6 +1,7 @@
 """What the store holds of one user, over HTTP: read with the scoring key, removed with the admin's."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -138,6 +139,20 @@ def test_a_store_that_is_gone_is_503(stored):
             client.delete(f"/users/{USER}", headers=bearer("admin")),
         ):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+def test_a_call_that_waited_too_long_for_its_turn_is_504_and_does_nothing(stored, store_url):
+    hold = threading.Event()
+    with served(stored.bundles, store_url, events_timeout_ms=50, **KEYS) as (client, app), ThreadPoolExecutor(2) as threads:
+        service = app.state.service
+        busy = service.user_thread.submit(hold.wait, 60)
+        late = threads.submit(client.delete, f"/users/{USER}", headers=bearer("admin"))
+        until(lambda: service.user_slots.taken == 1)
+        time.sleep(0.06)
+        hold.set()
+        assert busy.result()
+        assert (late.result().status_code, late.result().json()["field"]) == (504, "queue")
+        assert client.get(f"/users/{USER}/behaviours", headers=bearer("scoring")).json()["total"] == len(HISTORY)
 
 
 def test_one_call_more_than_there_are_slots_is_429(stored, store_url):

@@ -62,11 +62,11 @@ def test_a_part_that_breaks_leaves_what_was_proved_before_it(tmp_path, monkeypat
     monkeypatch.setattr(page, "prove_part", breaks_at_swaps)
     with pytest.raises(ValueError, match="broken"):
         prove(False, results=tmp_path, folder=tmp_path)
-    assert list(parts_of(tmp_path)) == ["overload, short", "faults, short"]
+    assert list(parts_of(tmp_path)) == ["overload, short", "protocol, short", "faults, short"]
 
 
 def test_an_unknown_part_is_refused_before_anything_is_proved(tmp_path, proved):
-    with pytest.raises(ValueError, match="no part speed; there are overload, faults"):
+    with pytest.raises(ValueError, match="no part speed; there are overload, protocol, faults"):
         prove(False, "fuzz,speed", tmp_path, tmp_path)
     assert proved == []
 
