@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from service.cpu_graph import ListGraph, WholeGraph
+from service.cpu_graph import ListGraph, PairGraph, WholeGraph
 from service.cpu_session import CPUSession, values
 from service.device import offers_cuda
 from service.device_graph import DeviceGraph
@@ -83,12 +83,16 @@ class Graph:
         return fold(lambda feed: self._update.run(feed, folded, own), state or self._initial, row, self._at_once, until)
 
 
-def _open(bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions) -> DeviceGraph | ListGraph | WholeGraph:
+def _open(
+    bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions
+) -> DeviceGraph | ListGraph | PairGraph | WholeGraph:
     """The scoring graph: on a device if there is one or its ways are asked for, else on the CPU."""
     if options.as_on_a_device or offers_cuda(providers):
         graph = DeviceGraph(bundle, providers, options)
         if options.as_on_a_device or graph.device == "cuda":
             return graph
+    if bundle.relates_pairs:
+        return PairGraph(bundle, threads)
     return (ListGraph if bundle.attends_in_lists else WholeGraph)(bundle, threads)
 
 

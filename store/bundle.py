@@ -5,6 +5,8 @@
         update.onnx                   state x behaviours -> state, for models that score from a state
         before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
+        before_pairs.onnx             candidates, behaviours -> what the relevance of pairs is computed from: in the same way,
+        after_pairs.onnx              candidates, relevance -> logit, weight                  where a processor computes it
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
@@ -45,6 +47,7 @@ MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
 BEFORE, AFTER = "before_attention.onnx", "after_attention.onnx"
+BEFORE_PAIRS, AFTER_PAIRS = "before_pairs.onnx", "after_pairs.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
@@ -160,6 +163,7 @@ class Bundle:
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         needed |= {UPDATE} if self.manifest.state else set()
         needed |= {BEFORE, AFTER} if self.attends_in_lists else set()
+        needed |= {BEFORE_PAIRS, AFTER_PAIRS} if self.relates_pairs else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
@@ -185,6 +189,11 @@ class Bundle:
     def attends_in_lists(self) -> bool:
         """Whether it has graphs around an attention in lists."""
         return not {BEFORE, AFTER}.isdisjoint(self.manifest.files)
+
+    @property
+    def relates_pairs(self) -> bool:
+        """Whether it has graphs around a relevance that is computed in pairs."""
+        return not {BEFORE_PAIRS, AFTER_PAIRS}.isdisjoint(self.manifest.files)
 
     @cached_property
     def request_inputs(self) -> frozenset[str]:
@@ -252,6 +261,12 @@ def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
     retrieved = {name for name in names if name.startswith("retrieved_")}
     before = [name for name in names if name in retrieved | {ITEM_VECTOR, "candidate_row"} and name != "retrieved_mask"]
     return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled"]
+
+
+def split_pair_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Of the inputs of a whole graph those that `BEFORE_PAIRS` reads, and those that `AFTER_PAIRS` does."""
+    before = [name for name in names if name.startswith("retrieved_") or name in (ITEM_VECTOR, "candidate_row")]
+    return before, [*names, "relevance", "behaviour"]
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:
