@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from store.attention import attend, numbered
 from store.clusters import split
 from store.leaf_order import compile_kernels
+from store.pair_unit import relevance_of_pairs
 from store.registry import Registry
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours, Candidates
@@ -30,6 +31,8 @@ def compile_all() -> None:
     size, own = np.ones(1, np.int32), np.zeros(1, np.int32)
     _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
     attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
+    shapes = [(1, WIDTH)] * 3 + [(WIDTH, WIDTH)] * 2 + [(4, WIDTH), (WIDTH, WIDTH), (4, WIDTH), (WIDTH,), (1,)]
+    relevance_of_pairs(*(np.ones((1, *shape), np.float32) for shape in shapes))
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

@@ -63,7 +63,7 @@ def relevance_of_pairs(
     _, units, last = second.shape
     if units % LANES or last % COLUMNS:
         raise ValueError(f"layers of {units} and {last}: multiples of {LANES} and of {COLUMNS} are needed")
-    shapes = (dim, -(-candidates // ROWS) * ROWS), (dim, units), (units, ROWS), (last, ROWS), (units,)
+    shapes = (dim, -(-candidates // ROWS) * ROWS), (dim, units), (units, ROWS), (last, ROWS), (last,)
     asked, matrix, hidden, final, zeros = WORKSPACE.arrays(*(("f4", shape) for shape in shapes))
     zeros[:] = 0
     relevance = np.empty((heads, behaviour.shape[1], asked.shape[1]), np.float32)

@@ -7,7 +7,8 @@ time, not its repeats over samples. The head sees target x interest beside the t
 
 The first layer of a() is folded: W [q; k; q-k; q*k] = (W_q + W_d) q + (W_k - W_d) k + W_p (q * k), so
 that only the product is computed per pair. For scoring more is: W_p (q * k) = (W_p diag(k)) q, a matrix of the
-behaviour, into which all that comes before the activation goes; and what Dice scales goes into the layer after it.
+behaviour, into which all that comes before the activation goes; and what Dice scales goes into the layer after it. On a processor
+a kernel does that (`store/pair_unit.py`).
 """
 
 from dataclasses import dataclass

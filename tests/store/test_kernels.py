@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from store import clusters, id_index, leaf_order
+from store import clusters, id_index, leaf_order, pair_unit
 from store.kernels import compile_all
 
 ROOT = Path(__file__).parents[2]
@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[2]
 def test_every_kind_of_kernel_is_called():
     """One of each file that a request or a keeper calls; the container's own count is looked at by make stack-test."""
     compile_all()
-    assert all(kernel.signatures for kernel in (id_index.fill, id_index.look_up, leaf_order._number, clusters.split))
+    assert all(
+        kernel.signatures for kernel in (id_index.fill, id_index.look_up, leaf_order._number, clusters.split, pair_unit.gate)
+    )
 
 
 def test_the_image_is_built_with_them():
