@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from service.cpu_graph import ListGraph, PairGraph, WholeGraph
+from service.cpu_graph import KernelGraph, ListGraph, WholeGraph
 from service.cpu_session import CPUSession, values
 from service.device import offers_cuda
 from service.device_graph import DeviceGraph
@@ -85,14 +85,14 @@ class Graph:
 
 def _open(
     bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions
-) -> DeviceGraph | ListGraph | PairGraph | WholeGraph:
+) -> DeviceGraph | KernelGraph | ListGraph | WholeGraph:
     """The scoring graph: on a device if there is one or its ways are asked for, else on the CPU."""
     if options.as_on_a_device or offers_cuda(providers):
         graph = DeviceGraph(bundle, providers, options)
         if options.as_on_a_device or graph.device == "cuda":
             return graph
-    if bundle.relates_pairs:
-        return PairGraph(bundle, threads)
+    if bundle.between:
+        return KernelGraph(bundle, threads, bundle.between)
     return (ListGraph if bundle.attends_in_lists else WholeGraph)(bundle, threads)
 
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from service.cpu_session import CPUSession, values
 from service.tables import Tables
 from store.attention import attend_in_lists
-from store.bundle import AFTER, AFTER_PAIRS, BEFORE, BEFORE_PAIRS, GRAPH, Bundle, split_inputs, split_pair_inputs
+from store.between import Between, run_between
+from store.bundle import AFTER, BEFORE, GRAPH, Bundle, inputs_around, split_inputs
 from store.graph_inputs import GraphInputs
-from store.pair_unit import OPERANDS, relate_in_pairs
 
 
 class WholeGraph:
@@ -33,18 +33,19 @@ class WholeGraph:
         return self._session.run(inputs, outputs, values(tables))
 
 
-class PairGraph:
-    """The graphs before and after, and the kernel between them that computes the relevance of pairs."""
+class KernelGraph:
+    """The graphs before and after, and the kernel between them that computes what a graph would write out."""
 
     device: Literal["cpu"] = "cpu"
     takes: Literal["groups"] = "groups"
     precision = "float32"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+    def __init__(self, bundle: Bundle, threads: int, between: Between) -> None:
         """Load. Raises BundleInvalid as `CPUSession`."""
-        before, after = split_pair_inputs([spec.name for spec in bundle.manifest.inputs])
-        self._before = CPUSession(bundle, BEFORE_PAIRS, set(before), threads)
-        self._after = CPUSession(bundle, AFTER_PAIRS, set(after), threads)
+        before, after = inputs_around(between, [spec.name for spec in bundle.manifest.inputs])
+        self._before = CPUSession(bundle, between.before, set(before), threads)
+        self._after = CPUSession(bundle, between.after, set(after), threads)
+        self._between = between
 
     def explaining(self, inputs: GraphInputs) -> list[str]:
         """Outputs that explain the logits."""
@@ -53,8 +54,8 @@ class PairGraph:
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
         """The outputs asked for; `tables` in place of the bundle's, by name."""
         bound = values(tables)
-        before = partial(self._before.run, outputs=list(OPERANDS), tables=bound)
-        return relate_in_pairs(before, partial(self._after.run, outputs=outputs, tables=bound), inputs)
+        before = partial(self._before.run, outputs=list(self._between.operands), tables=bound)
+        return run_between(self._between, before, partial(self._after.run, outputs=outputs, tables=bound), inputs)
 
 
 class ListGraph:

@@ -5,8 +5,9 @@
         update.onnx                   state x behaviours -> state, for models that score from a state
         before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
-        before_pairs.onnx             candidates, behaviours -> what the relevance of pairs is computed from: in the same way,
-        after_pairs.onnx              candidates, relevance -> logit, weight                  where a processor computes it
+        before_pairs.onnx             candidates, behaviours -> operands: with the next one in place of score.onnx where on a
+        after_pairs.onnx              candidates, answers -> logit, weight      processor a kernel answers (`between.py`)
+        before_row.onnx, after_row.onnx                                         the same with another kernel
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
@@ -35,6 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from store import gaps
 from store.arrays import BadArrays, map_array, read_arrays
+from store.between import BETWEEN, Between
 from store.fold import initial_state
 from store.registry import Registry
 from store.schema import Schema
@@ -47,7 +49,6 @@ MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
 BEFORE, AFTER = "before_attention.onnx", "after_attention.onnx"
-BEFORE_PAIRS, AFTER_PAIRS = "before_pairs.onnx", "after_pairs.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
@@ -163,7 +164,7 @@ class Bundle:
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         needed |= {UPDATE} if self.manifest.state else set()
         needed |= {BEFORE, AFTER} if self.attends_in_lists else set()
-        needed |= {BEFORE_PAIRS, AFTER_PAIRS} if self.relates_pairs else set()
+        needed |= {self.between.before, self.between.after} if self.between else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
@@ -191,9 +192,9 @@ class Bundle:
         return not {BEFORE, AFTER}.isdisjoint(self.manifest.files)
 
     @property
-    def relates_pairs(self) -> bool:
-        """Whether it has graphs around a relevance that is computed in pairs."""
-        return not {BEFORE_PAIRS, AFTER_PAIRS}.isdisjoint(self.manifest.files)
+    def between(self) -> Between | None:
+        """The kernel that it has graphs around, if it has such."""
+        return next((one for one in BETWEEN if not {one.before, one.after}.isdisjoint(self.manifest.files)), None)
 
     @cached_property
     def request_inputs(self) -> frozenset[str]:
@@ -263,10 +264,10 @@ def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
     return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled"]
 
 
-def split_pair_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Of the inputs of a whole graph those that `BEFORE_PAIRS` reads, and those that `AFTER_PAIRS` does."""
+def inputs_around(between: Between, names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Of the inputs of a whole graph those that the graph before a kernel reads, and those that the graph after it does."""
     before = [name for name in names if name.startswith("retrieved_") or name in (ITEM_VECTOR, "candidate_row")]
-    return before, [*names, "relevance", "behaviour"]
+    return before, [*names, *between.answers]
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:

@@ -11,12 +11,8 @@ a time meet a behaviour, and what is between the layers stays in the cache.
 Sums are of float32, in an order of their own: results differ from a graph's by rounding.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from store.search.exponential import sigmoid
 from store.search.lanes import LANES, floats_of, load_float, load_floats, plus, store, times, times_plus
@@ -24,26 +20,17 @@ from store.search.tiles import COLUMNS, ROWS, add_product
 from store.search.workspace import Workspace, read_only
 from store.types import Floats
 
-MADE_WITH = "98981d4a"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "312513b0"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 WORKSPACE = Workspace()
 
 
 OPERANDS = ("target", "behaviour", "offset", "of_target", "of_product", "first_gate", "second", "second_gate", "out", "bias")
 
-Arrays = dict[str, NDArray[Any]]
-Run = Callable[[Arrays], list[NDArray[Any]]]
 
-
-def relate_in_pairs(before: Run, after: Run, inputs: Arrays) -> list[NDArray[Any]]:
-    """What `after` makes of a request (`graph_inputs.py`).
-
-    Args:
-        before: runs the graph that makes `OPERANDS`, those of `relevance_of_pairs`; after: the one that reads the inputs,
-        `relevance` [H, K, C] and `behaviour`.
-    """
-    operands = before(inputs)
-    return after(inputs | {"relevance": relevance_of_pairs(*operands), "behaviour": operands[1]})
+def relate_in_pairs(target: Floats, behaviour: Floats, *operands: Floats) -> tuple[Floats, Floats]:
+    """`relevance_of_pairs`, and the behaviours that it is of."""
+    return relevance_of_pairs(target, behaviour, *operands), behaviour
 
 
 def relevance_of_pairs(

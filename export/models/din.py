@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from export.layers.dice import Dice
+from export.models.around_kernel import PairModel, PairOperands
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence
-from export.models.pairing import PairModel, PairOperands
 from export.models.registry import register
 
 
@@ -103,7 +103,7 @@ class DIN(PairModel):
         return self.found(self.unit(target, user.item, user.mask), user.item, user)
 
     def operands(self, target: Tensor, user: Sequence) -> PairOperands:
-        return self.unit.operands(target, user.item)
+        return self.unit.operands(target, user.item).widened()
 
     def found(self, relevance: Tensor, behaviour: Tensor, user: Sequence) -> Interest:
         weight = relevance * user.mask.unsqueeze(2)  # [U, G, S, K]

@@ -27,8 +27,8 @@ from torch.nn.functional import layer_norm
 from export.layers.masking import masked_softmax
 from export.layers.next_behaviour import next_behaviour_loss
 from export.layers.self_attention import SelfAttention
+from export.models.around_kernel import PairModel, PairOperands
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence
-from export.models.pairing import PairModel, PairOperands
 from export.models.registry import register
 
 
@@ -187,7 +187,7 @@ class DMIN(PairModel):
 
     def operands(self, target: Tensor, user: Sequence) -> PairOperands:
         _, interest, position = self._extracted(user)
-        return self.unit.operands(target[:, 0], position, interest)
+        return self.unit.operands(target[:, 0], position, interest).widened()
 
     def found(self, relevance: Tensor, behaviour: Tensor, user: Sequence) -> Interest:
         weight = masked_softmax(relevance, user.mask)  # [H, U, S, K]

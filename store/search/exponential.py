@@ -46,6 +46,16 @@ def sigmoid(typing_context: Any, value: Any) -> Any:
     return floats16(floats16), generate
 
 
+@intrinsic
+def over(typing_context: Any, value: Any) -> Any:
+    """1 / value of sixteen float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fdiv(_all_of(1.0), arguments[0])
+
+    return floats16(floats16), generate
+
+
 def _all_of(number: float) -> Any:
     return ir.Constant(floats16.vector, [number] * LANES)
 

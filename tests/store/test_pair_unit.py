@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from export.models.pairing import PairOperands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.models.pairing import PairOperands
 from store.pair_unit import OPERANDS, relate_in_pairs, relevance_of_pairs
 
 ROOT = Path(__file__).parents[2]
