@@ -13,6 +13,7 @@ from store.leaf_order import compile_kernels
 from store.pair_unit import relevance_of_pairs
 from store.registry import Registry
 from store.search import SEARCHES, SearchSpec
+from store.target_row import attend_with_itself
 from store.types import FIRST_KNOWN, Behaviours, Candidates
 
 ITEMS, WIDTH = 8, 16
@@ -33,6 +34,8 @@ def compile_all() -> None:
     attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
     shapes = [(1, WIDTH)] * 3 + [(WIDTH, WIDTH)] * 2 + [(4, WIDTH), (WIDTH, WIDTH), (4, WIDTH), (WIDTH,), (1,)]
     relevance_of_pairs(*(np.ones((1, *shape), np.float32) for shape in shapes))
+    ones = np.ones((1, 2, 2), np.float32)
+    attend_with_itself(ones, ones, ones, ones, ones, np.ones(1, np.float32))
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

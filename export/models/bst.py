@@ -6,13 +6,15 @@ One block, the paper's best depth: S' = LN(S + Dropout(MH(S))), F = LN(S' + Drop
 
 Only the target's row is computed. With one block that is the whole block read at the target: the row's query meets
 the keys and values of the block's inputs, never another row's output, and LN and the feed-forward layer work row by
-row. So behaviours' keys and values are projected once a user, and a candidate costs K, not K^2.
+row. So behaviours' keys and values are projected once a user, and a candidate costs K, not K^2. On a processor the
+attention is a kernel (`store/target_row.py`).
 Differences: the newest 50 (paper: 20), gaps in half octaves (the paper's buckets are unpublished), the shared head
 200-80-1 (paper: 1024-512-256), Adam (paper: Adagrad). W_k starts equal to W_q, as in every attention here. The head
 also sees the target times the attended behaviours.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,6 +42,18 @@ class BSTConfig(ModelConfig):
     head_dim: int = 9  # (64 + 8) / 8
     feed_forward: int = 144
     dropout: float = 0.2
+
+
+def _normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    out: Tensor = norm(x)
+    return out
+
+
+def normed_in_steps(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """`norm` of x in steps that onnxruntime does not join: on a processor its own takes three times as long."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = (centred * centred).mean(dim=-1, keepdim=True)
+    return centred * torch.rsqrt(variance + norm.eps) * norm.weight + norm.bias
 
 
 class TargetRow(nn.Module):
@@ -80,11 +94,10 @@ class TargetRow(nn.Module):
         pooled = torch.matmul(weight[..., :-1], value) + weight[..., -1:] * own_value  # [U, H, S, d]
         return self.read_out(target, pooled.transpose(1, 2).flatten(2)), weight[..., :-1].mean(dim=1)
 
-    def read_out(self, target: Tensor, pooled: Tensor) -> Tensor:
+    def read_out(self, target: Tensor, pooled: Tensor, normed: Callable[[nn.LayerNorm, Tensor], Tensor] = _normed) -> Tensor:
         """All behind the attention: float32 [U, S, E] of targets [U, S, E] and what their heads pooled, [U, S, H * d]."""
-        attended = self.attention_norm(target + self.dropout(self.out(pooled)))
-        out: Tensor = self.output_norm(attended + self.dropout(self.feed_forward(attended)))
-        return out
+        attended = normed(self.attention_norm, target + self.dropout(self.out(pooled)))
+        return normed(self.output_norm, attended + self.dropout(self.feed_forward(attended)))
 
     def operands(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Those of `store.target_row`, as `forward` takes them; U = 1."""
@@ -125,7 +138,7 @@ class BST(KernelModel):
     def answered(self, target: Tensor, user: Sequence, *answers: Tensor) -> Interest:
         pooled, share = answers
         element, _, mask = self._elements(target, user)
-        row = self.block.read_out(element, pooled.flatten(0, 1).T.unsqueeze(0))
+        row = self.block.read_out(element, pooled.flatten(0, 1).T.unsqueeze(0), normed_in_steps)
         return self._found(row, share.T.unsqueeze(0) * mask.unsqueeze(1), user)
 
     def _elements(self, target: Tensor, user: Sequence) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export.models.pairing import PairOperands
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.pair_unit import OPERANDS, relate_in_pairs, relevance_of_pairs
+from export.models.around_kernel import PairOperands
+from store.pair_unit import OPERANDS, relevance_of_pairs
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,14 +74,6 @@ def test_large_sums_close_and_open_a_gate():
 def test_layers_that_the_kernel_cannot_read_are_refused(units, last):
     with pytest.raises(ValueError, match=f"layers of {units} and {last}: multiples of 16 and of 8 are needed"):
         relevance_of_pairs(*made(2, units=units, last=last))
-
-
-def test_the_graphs_around_it_get_what_they_ask_for():
-    operands, inputs = made(3), {"context": np.zeros(1)}
-    (given_to_after,) = relate_in_pairs(lambda asked: operands if asked is inputs else [], lambda asked: [asked], inputs)
-    assert given_to_after["context"] is inputs["context"]
-    assert np.array_equal(given_to_after["relevance"], relevance_of_pairs(*operands))
-    assert np.array_equal(given_to_after["behaviour"], operands[1])
 
 
 def test_graphs_and_kernel_name_the_same_operands():
