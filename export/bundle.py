@@ -14,7 +14,9 @@ from export.batches import SearchedRequest, in_lists, own_clusters, search_reque
 from export.data.dataset import ITEMS_FILE, Dataset
 from export.device_graphs import write_device_graphs
 from export.graph import export_graph, export_update, table_axes
+from export.kernel_graphs import write_kernel_graphs
 from export.list_graphs import write_list_graphs
+from export.models.around_kernel import KernelModel
 from export.models.attending import AttendingModel
 from export.models.contract import CTRModel
 from export.models.stateful import StatefulModel
@@ -97,6 +99,8 @@ def make_bundle(dataset: Dataset, run: Run, bundles: Path = BUNDLES) -> Bundle:
     golden, at, context = request.behaviours, int(dataset.requests["test"].at[chosen]), dataset.requests["test"].context[chosen]
     if isinstance(run.model, AttendingModel):
         write_list_graphs(run.model, tables, in_lists(request, at, context, run.model.config.recent), folder)
+    if isinstance(run.model, KernelModel):
+        write_kernel_graphs(run.model, tables, request.inputs, folder)
     np.savez(
         folder / GOLDEN, candidate_row=request.candidates.row, candidate_category=request.candidates.category,
         row=golden.row, category=golden.category, ts=golden.ts, cross=golden.cross, at=at,

@@ -6,7 +6,7 @@ state x behaviours -> state.
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,12 @@ def export_update(model: StatefulModel, tables: Mapping[str, NDArray[Any]], path
 
 
 def export_part(
-    module: nn.Module, names: list[str], arrays: Mapping[str, NDArray[Any]], axes: Axes, outputs: list[str], path: Path
+    module: nn.Module, names: list[str], arrays: Mapping[str, NDArray[Any]], axes: Axes, outputs: list[str], path: Path,
+    fixed: Collection[str] = (),
 ) -> None:  # fmt: skip
-    """Write a graph over item_vector and `names`, for one group of any number of candidates and of retrieved behaviours."""
-    _export(module, [ITEM_VECTOR, *names], arrays, axes, {"G"}, outputs, path)
+    """Write a graph over item_vector and `names`, for one group of any number of candidates and, unless K is among the
+    `fixed` axes, of retrieved behaviours."""
+    _export(module, [ITEM_VECTOR, *names], arrays, axes, {"G", *fixed}, outputs, path)
 
 
 def _export(
@@ -97,7 +99,8 @@ def _export(
     shapes = [{axis: free[letter] for axis, letter in enumerate(axes[name]) if letter in free} for name in names]
     # an axis of size 1 would be taken for a constant: the tracing request has at least 2 on every free one
     arguments = [torch.from_numpy(_at_least_two(arrays[name], shape)) for name, shape in zip(names, shapes, strict=True)]
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         torch.onnx.export(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from export.batches import in_lists, own_clusters, search_request
 from store.attention import attend_in_lists
+from store.between import run_between
 from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
 from store.fold import State, fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
@@ -38,6 +39,10 @@ def verify(bundle: Bundle) -> float:
     if bundle.attends_in_lists:
         listed = in_lists(request, golden.at, golden.context, manifest.recent)
         logits.append(attend_in_lists(partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER), listed)[0])
+    if between := bundle.between:
+        logits.append(
+            run_between(between, partial(_run, bundle, between.before), partial(_run, bundle, between.after), inputs)[0]
+        )
     difference = float(max(np.abs(scores_of(logit[0]) - golden.scores).max() for logit in logits))
     if not difference <= manifest.tolerance.cpu:
         raise BundleInvalid(f"{bundle.folder}: golden scores differ by {difference:.2g}, tolerance {manifest.tolerance.cpu:.2g}")

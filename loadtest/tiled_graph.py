@@ -87,8 +87,8 @@ class WholeUnit(nn.Module):
         hidden = nn.functional.linear(torch.cat([q, k, q - k, q * k], dim=-1), self.weight, self.bias)
         real = mask.unsqueeze(2).expand(shape[:-1])
         hidden = self.rest.second_dice(self.rest.second(self.rest.first_dice(hidden, real)), real)
-        weight: Tensor = self.rest.out(hidden).squeeze(-1) * mask.unsqueeze(2)
-        return weight
+        relevance: Tensor = self.rest.out(hidden).squeeze(-1)
+        return relevance
 
 
 def _largest_products(model: Any, target: Tensor, item: Tensor, _cross: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.cpu_graph import ListGraph, WholeGraph
+from service.cpu_graph import KernelGraph, ListGraph, WholeGraph
 from service.cpu_session import CPUSession, values
 from service.device import offers_cuda
 from service.device_graph import DeviceGraph
@@ -88,12 +88,16 @@ class Graph:
         return fold(partial(self._update, tables), state or self._initial, row, self._at_once, until)
 
 
-def _open(bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions) -> DeviceGraph | ListGraph | WholeGraph:
+def _open(
+    bundle: Bundle, providers: Providers, threads: int, options: DeviceOptions
+) -> DeviceGraph | KernelGraph | ListGraph | WholeGraph:
     """The scoring graph: on a device if there is one or its ways are asked for, else on the CPU."""
     if options.as_on_a_device or offers_cuda(providers):
         graph = DeviceGraph(bundle, providers, options)
         if options.as_on_a_device or graph.device == "cuda":
             return graph
+    if bundle.between:
+        return KernelGraph(bundle, threads, bundle.between)
     return (ListGraph if bundle.attends_in_lists else WholeGraph)(bundle, threads)
 
 

@@ -1,4 +1,4 @@
-"""A bundle's scoring graph on the CPU: in one piece, or around an attention in lists."""
+"""A bundle's scoring graph on the CPU: in one piece, or around what a kernel does."""
 
 from functools import partial
 from typing import Any, Literal
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from service.cpu_session import CPUSession, values
 from service.tables import Tables
 from store.attention import attend_in_lists
-from store.bundle import AFTER, BEFORE, GRAPH, Bundle, split_inputs
+from store.between import Between, run_between
+from store.bundle import AFTER, BEFORE, GRAPH, Bundle, inputs_around, split_inputs
 from store.graph_inputs import GraphInputs
 
 
@@ -32,8 +33,33 @@ class WholeGraph:
         return self._session.run(inputs, outputs, values(tables))
 
 
+class KernelGraph:
+    """The graphs before and after, and the kernel between them that computes what a graph would write out."""
+
+    device: Literal["cpu"] = "cpu"
+    takes: Literal["groups"] = "groups"
+    precision = "float32"
+
+    def __init__(self, bundle: Bundle, threads: int, between: Between) -> None:
+        """Load. Raises BundleInvalid as `CPUSession`."""
+        before, after = inputs_around(between, [spec.name for spec in bundle.manifest.inputs])
+        self._before = CPUSession(bundle, between.before, set(before), threads)
+        self._after = CPUSession(bundle, between.after, set(after), threads)
+        self._between = between
+
+    def explaining(self, inputs: GraphInputs) -> list[str]:
+        """Outputs that explain the logits."""
+        return ["weight"]
+
+    def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
+        """The outputs asked for; `tables` in place of the bundle's, by name."""
+        bound = values(tables)
+        before = partial(self._before.run, outputs=list(self._between.operands), tables=bound)
+        return run_between(self._between, before, partial(self._after.run, outputs=outputs, tables=bound), inputs)
+
+
 class ListGraph:
-    """The graphs before and after, and the kernel between them."""
+    """The graphs before and after, and the kernel between them that attends to lists."""
 
     device: Literal["cpu"] = "cpu"
     takes: Literal["lists"] = "lists"

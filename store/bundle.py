@@ -6,6 +6,9 @@
         memory.npz                    weights of `store.memory`, with which a processor folds without update.onnx: optional
         before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
+        before_pairs.onnx             candidates, behaviours -> operands: with the next one in place of score.onnx where on a
+        after_pairs.onnx              candidates, answers -> logit, weight      processor a kernel answers (`between.py`)
+        before_row.onnx, after_row.onnx                                         the same with another kernel
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
@@ -34,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from store import gaps
 from store.arrays import BadArrays, map_array, read_arrays
+from store.between import BETWEEN, Between
 from store.fold import initial_state
 from store.memory import WEIGHTS, MemoryWriter
 from store.registry import Registry
@@ -163,6 +167,7 @@ class Bundle:
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         needed |= {UPDATE} if self.manifest.state else set()
         needed |= {BEFORE, AFTER} if self.attends_in_lists else set()
+        needed |= {self.between.before, self.between.after} if self.between else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
@@ -188,6 +193,11 @@ class Bundle:
     def attends_in_lists(self) -> bool:
         """Whether it has graphs around an attention in lists."""
         return not {BEFORE, AFTER}.isdisjoint(self.manifest.files)
+
+    @property
+    def between(self) -> Between | None:
+        """The kernel that it has graphs around, if it has such."""
+        return next((one for one in BETWEEN if not {one.before, one.after}.isdisjoint(self.manifest.files)), None)
 
     @cached_property
     def request_inputs(self) -> frozenset[str]:
@@ -269,6 +279,12 @@ def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
     retrieved = {name for name in names if name.startswith("retrieved_")}
     before = [name for name in names if name in retrieved | {ITEM_VECTOR, "candidate_row"} and name != "retrieved_mask"]
     return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled"]
+
+
+def inputs_around(between: Between, names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Of the inputs of a whole graph those that the graph before a kernel reads, and those that the graph after it does."""
+    before = [name for name in names if name.startswith("retrieved_") or name in (ITEM_VECTOR, "candidate_row")]
+    return before, [*names, *between.answers]
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:

@@ -12,8 +12,10 @@ from store.clusters import split
 from store.gaps import gap_buckets
 from store.leaf_order import compile_kernels
 from store.memory import STATE, MemoryWriter, shapes_of
+from store.pair_unit import relevance_of_pairs
 from store.registry import Registry
 from store.search import SEARCHES, SearchSpec
+from store.target_row import attend_with_itself
 from store.types import FIRST_KNOWN, Behaviours, Candidates
 
 ITEMS, WIDTH = 8, 16
@@ -34,11 +36,15 @@ def compile_all() -> None:
     _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
     attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes_of(WIDTH, WIDTH, 2).items()}
-    shapes = ((1, 2, WIDTH), (1, 2, WIDTH), (1, WIDTH), (1, WIDTH), (1, 2))
-    state = {name: np.ones(shape, np.float32) for name, shape in zip(STATE, shapes, strict=True)}
+    of_memory = ((1, 2, WIDTH), (1, 2, WIDTH), (1, WIDTH), (1, WIDTH), (1, 2))
+    state = {name: np.ones(shape, np.float32) for name, shape in zip(STATE, of_memory, strict=True)}
     MemoryWriter({**weights, "induced": np.array(1), "edge": np.array(1)}).run(
         {**state, "behaviour_row": row[None, None]}, np.ones((ITEMS + FIRST_KNOWN, WIDTH), np.float32)
     )
+    of_pairs = [(1, WIDTH)] * 3 + [(WIDTH, WIDTH)] * 2 + [(4, WIDTH), (WIDTH, WIDTH), (4, WIDTH), (WIDTH,), (1,)]
+    relevance_of_pairs(*(np.ones((1, *shape), np.float32) for shape in of_pairs))
+    ones = np.ones((1, 2, 2), np.float32)
+    attend_with_itself(ones, ones, ones, ones, ones, np.ones(1, np.float32))
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

@@ -28,6 +28,11 @@ class FoldedDice(NamedTuple):
         p = torch.sigmoid(scaled + (added - self.shift).expand(rows)) + self.slope.expand(rows)
         return (scaled if bias is None else scaled + added.expand(rows)) * p
 
+    def gate(self, bias: Tensor | None = None) -> Tensor:
+        """The same as constants of `store.pair_unit`: float32 [4, width]."""
+        added = torch.zeros_like(self.rate) if bias is None else bias * self.rate
+        return torch.stack([torch.ones_like(added), added, added - self.shift, self.slope])
+
 
 class Dice(nn.Module):
     """f(s) = p s + (1 - p) alpha s, p = sigmoid((s - mean) / sqrt(var + eps)).

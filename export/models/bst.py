@@ -6,23 +6,28 @@ One block, the paper's best depth: S' = LN(S + Dropout(MH(S))), F = LN(S' + Drop
 
 Only the target's row is computed. With one block that is the whole block read at the target: the row's query meets
 the keys and values of the block's inputs, never another row's output, and LN and the feed-forward layer work row by
-row. So behaviours' keys and values are projected once a user, and a candidate costs K, not K^2.
+row. So behaviours' keys and values are projected once a user, and a candidate costs K, not K^2. On a processor the
+attention is a kernel (`store/target_row.py`).
 Differences: the newest 50 (paper: 20), gaps in half octaves (the paper's buckets are unpublished), the shared head
 200-80-1 (paper: 1024-512-256), Adam (paper: Adagrad). W_k starts equal to W_q, as in every attention here. The head
 also sees the target times the attended behaviours.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from export.layers.attention import GAIN
 from export.layers.embedding import INITIAL_STD
-from export.layers.masking import masked_softmax
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
+from export.layers.masking import LOWEST, masked_softmax
+from export.models.around_kernel import KernelModel
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
+from store.between import ROW
 
 GAP_OF_TARGET = 1  # bucket of a gap of 0 seconds
 
@@ -37,6 +42,18 @@ class BSTConfig(ModelConfig):
     head_dim: int = 9  # (64 + 8) / 8
     feed_forward: int = 144
     dropout: float = 0.2
+
+
+def _normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    out: Tensor = norm(x)
+    return out
+
+
+def normed_in_steps(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """`norm` of x in steps that onnxruntime does not join: on a processor its own takes three times as long."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    variance = (centred * centred).mean(dim=-1, keepdim=True)
+    return centred * torch.rsqrt(variance + norm.eps) * norm.weight + norm.bias
 
 
 class TargetRow(nn.Module):
@@ -75,9 +92,19 @@ class TargetRow(nn.Module):
         real = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
         weight = masked_softmax(logits / math.sqrt(query.shape[-1]), real[:, None, None])
         pooled = torch.matmul(weight[..., :-1], value) + weight[..., -1:] * own_value  # [U, H, S, d]
-        attended = self.attention_norm(target + self.dropout(self.out(pooled.transpose(1, 2).flatten(2))))
-        out: Tensor = self.output_norm(attended + self.dropout(self.feed_forward(attended)))
-        return out, weight[..., :-1].mean(dim=1)
+        return self.read_out(target, pooled.transpose(1, 2).flatten(2)), weight[..., :-1].mean(dim=1)
+
+    def read_out(self, target: Tensor, pooled: Tensor, normed: Callable[[nn.LayerNorm, Tensor], Tensor] = _normed) -> Tensor:
+        """All behind the attention: float32 [U, S, E] of targets [U, S, E] and what their heads pooled, [U, S, H * d]."""
+        attended = normed(self.attention_norm, target + self.dropout(self.out(pooled)))
+        return normed(self.output_norm, attended + self.dropout(self.feed_forward(attended)))
+
+    def operands(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Those of `store.target_row`, as `forward` takes them; U = 1."""
+        scaled = self.query(target) / math.sqrt(self.query.out_features / self.heads)
+        of_target = (self._in_heads(part).squeeze(0).transpose(1, 2) for part in (scaled, self.key(target), self.value(target)))
+        of_behaviours = (self._in_heads(part(behaviours)).squeeze(0).transpose(0, 1) for part in (self.key, self.value))
+        return *of_target, *of_behaviours, (~mask[0]) * LOWEST
 
     def _in_heads(self, projected: Tensor) -> Tensor:
         """[U, *, H * d] -> [U, H, *, d]."""
@@ -86,11 +113,13 @@ class TargetRow(nn.Module):
 
 
 @register("bst")
-class BST(CTRModel):
+class BST(KernelModel):
     """Behavior Sequence Transformer."""
 
     config_type = BSTConfig
     search_name = "newest"
+    between = ROW
+    answer_axes: ClassVar = {"pooled": ("H", "E", "S"), "share": ("K", "S")}
 
     def __init__(self, shape: DataShape, config: BSTConfig) -> None:
         width = config.dim + config.side_dim
@@ -100,10 +129,26 @@ class BST(CTRModel):
         self.block = TargetRow(width, config.heads, config.head_dim, config.feed_forward, config.dropout)
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
-        item, mask = user.item.squeeze(1), user.mask.squeeze(1)  # G = 1: [U, K, D], [U, K]
-        behaviours = torch.cat([item, self.gap(user.gap.squeeze(1))], dim=-1)  # [U, K, E]
+        row, weight = self.block(*self._elements(target, user))
+        return self._found(row, weight, user)
+
+    def operands(self, target: Tensor, user: Sequence) -> tuple[Tensor, ...]:
+        return self.block.operands(*self._elements(target, user))
+
+    def answered(self, target: Tensor, user: Sequence, *answers: Tensor) -> Interest:
+        pooled, share = answers
+        element, _, mask = self._elements(target, user)
+        row = self.block.read_out(element, pooled.flatten(0, 1).T.unsqueeze(0), normed_in_steps)
+        return self._found(row, share.T.unsqueeze(0) * mask.unsqueeze(1), user)
+
+    def _elements(self, target: Tensor, user: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+        """Elements of targets [U, S, E] and of behaviours [U, K, E], and which are real, [U, K]; G = 1."""
+        behaviours = torch.cat([user.item, self.gap(user.gap)], dim=-1).squeeze(1)
         users, _, places, _ = target.shape
         gap = self.gap.weight[GAP_OF_TARGET].expand(users, places, -1)
-        row, weight = self.block(torch.cat([target.squeeze(1), gap], dim=-1), behaviours, mask)
-        pooled = torch.matmul(weight, item)  # [U, S, D]
+        return torch.cat([target.squeeze(1), gap], dim=-1), behaviours, user.mask.squeeze(1)
+
+    def _found(self, row: Tensor, weight: Tensor, user: Sequence) -> Interest:
+        """From the target's row [U, S, E] and its weights [U, S, K]."""
+        pooled = torch.matmul(weight, user.item.squeeze(1))  # [U, S, D]
         return Interest(row.unsqueeze(1), pooled.unsqueeze(1), weight.unsqueeze(1))

@@ -7,7 +7,8 @@ time, not its repeats over samples. The head sees target x interest beside the t
 
 The first layer of a() is folded: W [q; k; q-k; q*k] = (W_q + W_d) q + (W_k - W_d) k + W_p (q * k), so
 that only the product is computed per pair. For scoring more is: W_p (q * k) = (W_p diag(k)) q, a matrix of the
-behaviour, into which all that comes before the activation goes; and what Dice scales goes into the layer after it.
+behaviour, into which all that comes before the activation goes; and what Dice scales goes into the layer after it. On a processor
+a kernel does that (`store/pair_unit.py`).
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from export.layers.dice import Dice
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
+from export.models.around_kernel import PairModel, PairOperands
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 
 
@@ -43,9 +45,8 @@ class AttentionUnit(nn.Module):
         self.second, self.out = nn.Linear(first, second), nn.Linear(second, 1)
 
     def forward(self, target: Tensor, item: Tensor, mask: Tensor) -> Tensor:
-        """Weights [U, G, S, K] of target [U, G, S, D] on item [U, G, K, D]; 0 where mask [U, G, K] is False."""
-        weight = self._trained(target, item, mask) if self.training else self._folded(target, item)
-        return weight * mask.unsqueeze(2)
+        """Relevance [U, G, S, K] of item [U, G, K, D] to target [U, G, S, D]; mask [U, G, K] is for Dice's statistics."""
+        return self._trained(target, item, mask) if self.training else self._folded(target, item)
 
     def _trained(self, target: Tensor, item: Tensor, mask: Tensor) -> Tensor:
         product = target.unsqueeze(3) * item.unsqueeze(2)  # [U, G, S, K, D]
@@ -69,9 +70,25 @@ class AttentionUnit(nn.Module):
         weight = torch.matmul(hidden, second.gain.unsqueeze(1) * self.out.weight.T).squeeze(-1) + self.out.bias
         return weight.transpose(2, 3)
 
+    def operands(self, target: Tensor, item: Tensor) -> PairOperands:
+        """The same as what `store.pair_unit` computes it from; U = G = 1."""
+        first, second = self.first_dice.folded(), self.second_dice.folded()
+        return PairOperands(
+            target=target.squeeze(1),
+            behaviour=item.squeeze(1),
+            offset=((self.from_behaviour(item) + self.from_target.bias) * first.rate).squeeze(1),
+            of_target=(self.from_target.weight.T * first.rate).unsqueeze(0),
+            of_product=(self.from_product.weight.T * first.rate).unsqueeze(0),
+            first_gate=first.gate().unsqueeze(0),
+            second=(first.gain.unsqueeze(1) * self.second.weight.T * second.rate).unsqueeze(0),
+            second_gate=second.gate(self.second.bias).unsqueeze(0),
+            out=(second.gain * self.out.weight[0]).unsqueeze(0),
+            bias=self.out.bias.unsqueeze(0),
+        )
+
 
 @register("din")
-class DIN(CTRModel):
+class DIN(PairModel):
     """Deep Interest Network."""
 
     config_type = DINConfig
@@ -83,6 +100,12 @@ class DIN(CTRModel):
         self.unit = AttentionUnit(config.dim, config.hidden)
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
-        weight = self.unit(target, user.item, user.mask)  # [U, G, S, K]
-        pooled = torch.matmul(weight, user.item)  # [U, G, S, D]
+        return self.found(self.unit(target, user.item, user.mask), user.item, user)
+
+    def operands(self, target: Tensor, user: Sequence) -> PairOperands:
+        return self.unit.operands(target, user.item).widened()
+
+    def found(self, relevance: Tensor, behaviour: Tensor, user: Sequence) -> Interest:
+        weight = relevance * user.mask.unsqueeze(2)  # [U, G, S, K]
+        pooled = torch.matmul(weight, behaviour)  # [U, G, S, D]
         return Interest(pooled, pooled, weight)

@@ -27,7 +27,8 @@ from torch.nn.functional import layer_norm
 from export.layers.masking import masked_softmax
 from export.layers.next_behaviour import next_behaviour_loss
 from export.layers.self_attention import SelfAttention
-from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
+from export.models.around_kernel import PairModel, PairOperands
+from export.models.contract import DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 
 
@@ -106,13 +107,9 @@ class PositionedUnit(nn.Module):
 
     def forward(self, target: Tensor, position: Tensor, interest: Tensor) -> Tensor:
         """Logits float32 [H, U, S, K] of target [U, S, D], position [U, K, E], interest [H, U, K, D]."""
-        heads, users, length, dim = interest.shape
+        heads, users, length, _ = interest.shape
         places = target.shape[1]
-        flat = interest.flatten(1, 2)  # [H, U * K, D]
-        target = self.query(target.flatten(0, 1).expand(heads, -1, -1)).reshape(heads, users, places, dim)
-        position = self.query_position(position.flatten(0, 1).expand(heads, -1, -1))  # [H, U * K, D]
-        of_behaviour = self.from_query(position) + self.from_behaviour(flat) + self.from_product(position * flat)
-        of_behaviour = of_behaviour.reshape(heads, users, length, -1)
+        target, of_behaviour = self._asked(target, interest), self._of_behaviour(position, interest)
         if self.training:
             product = target.unsqueeze(3) * interest.unsqueeze(2)  # [H, U, S, K, D]
             of_both = self.from_product(product.flatten(1, 3)).reshape(heads, users, places, length, -1)
@@ -127,9 +124,46 @@ class PositionedUnit(nn.Module):
         logits: Tensor = self.out(torch.sigmoid(self.second(torch.sigmoid(hidden).flatten(1, 3))))
         return logits.reshape(heads, users, length, places).transpose(2, 3)
 
+    def operands(self, target: Tensor, position: Tensor, interest: Tensor) -> PairOperands:
+        """The same as what `store.pair_unit` computes it from; U = 1."""
+        offset = self._of_behaviour(position, interest).squeeze(1)
+        summands = self.second.bias.squeeze(1)  # type: ignore[union-attr]
+        return PairOperands(
+            target=self._asked(target, interest).squeeze(1),
+            behaviour=interest.squeeze(1),
+            offset=offset,
+            of_target=self.from_query.weight,
+            of_product=self.from_product.weight,
+            first_gate=sigmoid_gate(torch.zeros_like(offset[:, 0])),
+            second=self.second.weight,
+            second_gate=sigmoid_gate(summands),
+            out=self.out.weight.squeeze(-1),
+            bias=torch.zeros_like(self.out.weight[:, 0]),
+        )
+
+    def _asked(self, target: Tensor, interest: Tensor) -> Tensor:
+        """A x: float32 [H, U, S, D] of target [U, S, D]."""
+        heads, users, _, dim = interest.shape
+        asked: Tensor = self.query(target.flatten(0, 1).expand(heads, -1, -1))
+        return asked.reshape(heads, users, target.shape[1], dim)
+
+    def _of_behaviour(self, position: Tensor, interest: Tensor) -> Tensor:
+        """What depends on the behaviour alone, with the layer's bias: float32 [H, U, K, first]."""
+        heads, users, length, _ = interest.shape
+        flat = interest.flatten(1, 2)  # [H, U * K, D]
+        position = self.query_position(position.flatten(0, 1).expand(heads, -1, -1))  # [H, U * K, D]
+        of_behaviour: Tensor = self.from_query(position) + self.from_behaviour(flat) + self.from_product(position * flat)
+        return of_behaviour.reshape(heads, users, length, -1)
+
+
+def sigmoid_gate(bias: Tensor) -> Tensor:
+    """sigmoid(s + bias) as a gate of `store.pair_unit`: float32 [H, 4, n] of biases [H, n]."""
+    zeros = torch.zeros_like(bias)
+    return torch.stack([zeros, zeros + 1, bias, zeros], dim=1)
+
 
 @register("dmin")
-class DMIN(CTRModel):
+class DMIN(PairModel):
     """Deep Multi-Interest Network."""
 
     config_type = DMINConfig
@@ -147,17 +181,28 @@ class DMIN(CTRModel):
         self.unit = PositionedUnit(config.dim, config.position_dim, config.heads, config.hidden)
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
+        refined, interest, position = self._extracted(user)
+        found = self.found(self.unit(target[:, 0], position, interest), interest, user)
+        return found._replace(auxiliary_loss=self._foresight(refined, user))
+
+    def operands(self, target: Tensor, user: Sequence) -> PairOperands:
+        _, interest, position = self._extracted(user)
+        return self.unit.operands(target[:, 0], position, interest).widened()
+
+    def found(self, relevance: Tensor, behaviour: Tensor, user: Sequence) -> Interest:
+        weight = masked_softmax(relevance, user.mask)  # [H, U, S, K]
+        pooled = torch.matmul(weight, behaviour).permute(1, 2, 0, 3).flatten(2).unsqueeze(1)  # [U, 1, S, H * D]
+        mean = weight.mean(dim=0).unsqueeze(1)  # [U, 1, S, K]
+        return Interest(pooled, torch.matmul(mean, user.item), mean)
+
+    def _extracted(self, user: Sequence) -> tuple[Tensor, Tensor, Tensor]:
+        """Z [U, K, D], the interests [H, U, K, D] and the positions' vectors [U, K, E]."""
         item, mask = user.item[:, 0], user.mask[:, 0]  # [U, K, D], [U, K]
         places = torch.arange(self.config.k, device=mask.device)
         allowed = mask.unsqueeze(1) & (places <= places.unsqueeze(1))  # [U, K, K], no look ahead
         refined = self.refiner(item, allowed)
-        interest = self.extractor(refined, allowed)  # [H, U, K, D]
         age = (mask.sum(dim=1, keepdim=True) - 1 - places).clamp(min=0)  # [U, K], 0 = the newest
-        logits = self.unit(target[:, 0], self.position(age), interest)
-        weight = masked_softmax(logits, mask.unsqueeze(1))  # [H, U, S, K]
-        pooled = torch.matmul(weight, interest).permute(1, 2, 0, 3).flatten(2).unsqueeze(1)  # [U, 1, S, H * D]
-        mean = weight.mean(dim=0).unsqueeze(1)  # [U, 1, S, K]
-        return Interest(pooled, torch.matmul(mean, user.item), mean, self._foresight(refined, user))
+        return refined, self.extractor(refined, allowed), self.position(age)
 
     def _foresight(self, refined: Tensor, user: Sequence) -> Tensor | None:
         if not (self.training and "negative_row" in user.inputs):

@@ -10,14 +10,16 @@ import pytest
 
 from export.models import list_models
 from service.attend import Graph, attend
-from service.cpu_graph import ListGraph, WholeGraph
+from service.cpu_graph import KernelGraph, ListGraph, WholeGraph
 from service.scores import respond
 from service.search import search
+from store.between import PAIRS, ROW
 from store.bundle import AFTER, BEFORE, MANIFEST, MEMORY, Bundle, BundleInvalid, sha256, versions
 from tests.service.made_up_requests import made_up
 from tests.service.tiny import sign_again
 
 IN_LISTS = ["eta", "sim_hard", "sim_soft", "twin", "twin_v2"]
+AROUND_A_KERNEL = {"bst": ROW, "din": PAIRS, "dmin": PAIRS}
 
 
 def bundle_of(world, model):
@@ -41,6 +43,24 @@ def test_these_models_attend_in_lists(world):
     assert Graph(bundle_of(world, "din"), "cpu", 1).takes == "groups"
 
 
+def test_these_models_have_graphs_around_a_kernel(world):
+    found = {model: bundle_of(world, model).between for model in list_models()}
+    assert {model: between for model, between in found.items() if between} == AROUND_A_KERNEL
+    assert isinstance(Graph(bundle_of(world, "din"), "cpu", 1)._score, KernelGraph)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 90])
+@pytest.mark.parametrize("candidates", [1, 33, 60])
+@pytest.mark.parametrize("model", AROUND_A_KERNEL)
+def test_around_a_kernel_scores_and_weights_are_those_of_the_whole_graph(world, model, length, candidates):
+    bundle = bundle_of(world, model)
+    inputs = search(*made_up(bundle, candidates, length, seed=3, explain=4), bundle).inputs
+    expected, expected_weight = WholeGraph(bundle, 1).run(inputs, ["logit", "weight"], None)
+    found, weight = KernelGraph(bundle, 1, AROUND_A_KERNEL[model]).run(inputs, ["logit", "weight"], None)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(weight, expected_weight, atol=2e-6)
+
+
 @pytest.mark.parametrize("length", [0, 1, 90, 700])
 @pytest.mark.parametrize("model", IN_LISTS)
 def test_scores_and_weights_are_those_of_the_whole_graph(world, model, length):
@@ -54,11 +74,11 @@ def test_scores_and_weights_are_those_of_the_whole_graph(world, model, length):
     np.testing.assert_allclose(weight[0], expected_weight[0][place], atol=1e-6)
 
 
-@pytest.mark.parametrize("model", IN_LISTS)
+@pytest.mark.parametrize("model", [*IN_LISTS, *AROUND_A_KERNEL])
 def test_tables_of_a_request_stand_in_place_of_the_bundles(world, model):
     bundle = bundle_of(world, model)
-    inputs = search(*made_up(bundle, 20, 200, seed=4), bundle, takes="lists").inputs
-    graph = ListGraph(bundle, 1)
+    graph = ListGraph(bundle, 1) if model in IN_LISTS else KernelGraph(bundle, 1, AROUND_A_KERNEL[model])
+    inputs = search(*made_up(bundle, 20, 200, seed=4), bundle, takes=graph.takes).inputs
     expected, other = (
         graph.run(inputs, ["logit"], tables)[0] for tables in (None, {"item_vector": bundle.tables["item_vector"] * 2})
     )
@@ -80,18 +100,20 @@ def test_explanations_name_each_candidates_own_heaviest(world):
     assert any(answer.explanations)
 
 
-def test_one_of_the_two_graphs_alone_is_refused(tiny):
+@pytest.mark.parametrize(("before", "after"), [(BEFORE, AFTER), (PAIRS.before, PAIRS.after), (ROW.before, ROW.after)])
+def test_one_of_the_two_graphs_alone_is_refused(tiny, before, after):
     folder = tiny.add("eta")
-    (folder / BEFORE).write_bytes(b"a graph")
-    with pytest.raises(BundleInvalid, match=r"no sha256 of after_attention\.onnx"):
+    (folder / before).write_bytes(b"a graph")
+    with pytest.raises(BundleInvalid, match=f"no sha256 of {after}"):
         signed_anew(folder)
 
 
-def test_graphs_with_other_inputs_are_refused(tiny):
+@pytest.mark.parametrize(("before", "after"), [(BEFORE, AFTER), (PAIRS.before, PAIRS.after), (ROW.before, ROW.after)])
+def test_graphs_with_other_inputs_are_refused(tiny, before, after):
     folder = tiny.add("eta")
-    for name in (BEFORE, AFTER):
+    for name in (before, after):
         (folder / name).write_bytes((folder / "score.onnx").read_bytes())
-    with pytest.raises(BundleInvalid, match=r"before_attention\.onnx: inputs "):
+    with pytest.raises(BundleInvalid, match=f"{before if before == BEFORE else after}: inputs "):
         Graph(signed_anew(folder), "cpu", 1)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from store.attention import attend, attend_in_lists, numbered
-from store.search.exponential import exponential
+from store.search.exponential import exponential, sigmoid
 from store.search.lanes import LANES, load_floats, store
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +130,22 @@ def test_powers_of_e_are_right_to_the_last_bits():
     assert found[-1] == 1
     powers(np.full(16, -1e30, np.float32), found)
     assert not found[:16].any()
+
+
+@njit
+def sigmoids(values, out):
+    for at in range(0, len(values), LANES):
+        store(out, at, sigmoid(load_floats(values, at)))
+
+
+def test_sigmoids_are_right_to_the_last_bits():
+    values = np.concatenate([-np.geomspace(1e-9, 86, 49_999), [0.0], np.geomspace(1e-9, 1e30, 50_000)]).astype(np.float32)
+    found = np.empty_like(values)
+    sigmoids(values, found)
+    exact = 1 / (1 + np.exp(-values.astype(np.float64)))
+    assert (np.abs(found - exact) / exact).max() < 4e-7
+    sigmoids(np.full(16, -1e30, np.float32), found)
+    assert (found[:16] < 1e-37).all()
 
 
 PORTABLE = """
