@@ -14,6 +14,7 @@ from store.ids import InvalidId, canonical_id
 from store.types import MAX_TS, UNKNOWN, Candidates, Rows
 
 MAX_EXPLAIN = 20
+LOOK = MAX_EXPLAIN + 1  # as no body can ask: the page is to be told all that the search picked
 
 
 def _ids(values: object) -> object:
@@ -74,6 +75,7 @@ class Call:
     context: Rows  # [F]
     explain: int
     unknown_items: int
+    looked_at: bool = False  # what the search picked is to be told, whether the model has weights or not
 
 
 def parse(body: bytes, max_candidates: int) -> ScoreRequest:
@@ -135,6 +137,7 @@ def understand(request: ScoreRequest, bundle: Bundle) -> Call:
         context=schema.encode_context(request.context, at),
         explain=request.explain if bundle.manifest.explains else 0,
         unknown_items=int((candidates.row == UNKNOWN).sum()),
+        looked_at=request.explain == LOOK,
     )
 
 
