@@ -63,7 +63,8 @@ async def page() -> Response:
 async def file(name: str) -> Response:
     if name not in FILES:
         raise HTTPException(404)
-    return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff"})
+    # asked for again each time: files of two versions of the page do not go together
+    return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff", "cache-control": "no-cache"})
 
 
 @router.get("/ui/start", include_in_schema=False)

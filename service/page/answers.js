@@ -19,10 +19,14 @@ export function showAnswers(found, choose) {
     return;
   }
   const pick = (candidate) => {
-    const common = answered.length === 2 ? [make("p", { class: "common" }, make("b", {}, "Picked by both: "), inCommon(answered, candidate))] : [];
+    const words = answered.length === 2 && answered.some(({ content }) => content.behaviours) ? inCommon(answered, candidate) : "";
+    const common = words ? [make("p", { class: "common" }, make("b", {}, "Overlap of what they picked: "), words)] : [];
     byId("reasons").replaceChildren(...common, ...found.map((one) => reason(one, candidate)));
+    const ranks = answered.map((one) => `number ${ranksOf(one)[candidate]} by ${one.content.model}`);
+    byId("chosen").textContent = `${answered[0].items[candidate]}: ${ranks.join(", ")}. ${words}`;
     choose(candidate);
   };
+  byId("ranking").style.setProperty("--rows", answered[0].items.length);
   byId("ranking").replaceChildren(ranking(answered, pick));
   byId("stages").replaceChildren(...stages(answered));
   pick(orderOf(answered[0])[0]);
@@ -44,7 +48,7 @@ function ranking(answered, pick) {
   const rows = order.map((candidate, place) => make("tr", {},
     make("td", {}, make("label", {},
       make("input", { type: "radio", name: "candidate", checked: place ? false : "", onchange: () => pick(candidate) }),
-      make("span", {}, items[candidate], make("small", {}, named(categories[candidate]).toLowerCase())))),
+      make("span", {}, `${items[candidate]} `, make("small", {}, named(categories[candidate]).toLowerCase())))),
     ...columns.map(({ letter, content: { scores }, ranks, best }) => make("td", { class: `score ${letter}`, "--share": scores[candidate] / best },
       scores[candidate].toFixed(4), make("small", { title: "rank" }, ` ${ranks[candidate]}.`)))));
   return make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));

@@ -12,7 +12,7 @@ let all = false;
 export function showMap(map, found, candidate) {
   const [section, summary, place, more] = ["tree", "tree-summary", "map", "more"].map(byId);
   section.hidden = false;
-  for (const below of [place, byId("below-map")]) below.hidden = !map.total;
+  for (const below of [place, byId("cell"), byId("below-map")]) below.hidden = !map.total;
   if (!map.total) {
     summary.textContent = map.failed
       ? `They could not be read: ${map.failed.replace(/\.$/, "")}. Scores come from items and context alone, and say so.`

@@ -31,11 +31,12 @@ export function byItem(picked) {
 const many = (number, one) => `${whole(number)} ${one}${number === 1 ? "" : "s"}`;
 
 // In words: what a model looked at for a candidate.
-export function inWords({ behaviours: searched, picked: { search, sessions, state, recent, weights } }, picked) {
-  if (!searched) return "It looks at no behaviours: there are none.";
+export function inWords({ behaviours: searched, degraded, picked: { search, sessions, state, recent, weights } }, picked) {
+  if (!searched) return `It looks at no behaviours: ${degraded.some((word) => word.startsWith("store_")) ? "none could be read" : "there are none"}.`;
   if (state) {
-    const parts = [state.snapshot && `${whole(state.snapshot)} in a snapshot`, state.folded && `${whole(state.folded)} folded after it`];
-    return `Its state is of all ${many(searched, "behaviour")}: ${parts.filter(Boolean).join(", ")}. It has no weight for each of them.`;
+    const { snapshot, folded } = state;
+    const how = snapshot ? `${whole(snapshot)} in a snapshot, ${whole(folded)} folded after it` : `${whole(folded)} folded for this request, none in a snapshot`;
+    return `Its state is of ${snapshot + folded === searched ? "all " : ""}${many(snapshot + folded, "behaviour")}: ${how}. It has no weight for each of them.`;
   }
   const behaviours = picked.reduce((sum, { size }) => sum + size, 0);
   const clusters = picked.filter(({ size }) => size > 1).length;

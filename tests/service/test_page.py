@@ -42,7 +42,7 @@ def test_a_user_without_behaviours_is_said_to_have_none(page, url, keep):
     assert "This user has none" in page.text("#tree-summary")
     assert "It looks at no behaviours" in page.text(".reason.a")
     assert page.count("#ranking tbody tr") == 40
-    assert page.count("#map td") == 0
+    assert page.count("#map td") == page.count(".common") == 0
     keep("no_behaviours")
 
 
@@ -90,6 +90,7 @@ def test_a_store_that_is_down_is_said_and_scores_come(page, without_store, keep)
     page.answered()
     assert "They could not be read: store" in page.text("#tree-summary")
     assert page.texts(".reason .warning") == ["degraded: store_down"] * 2
+    assert page.texts(".reason > .faint") == ["It looks at no behaviours: none could be read."] * 2
     assert page.count("#ranking tbody tr") == 3
     keep("store_down")
     (complaint,) = page.complaints()  # the browser's own, of the one call that failed
@@ -193,6 +194,23 @@ def test_a_link_keeps_what_was_asked(page, url):
     page.open(link)
     page.answered()
     assert page.text("#tree-summary") == shown
+
+
+def test_an_answer_that_comes_after_a_newer_one_is_not_shown(page, url):
+    page.open(f"{url}ui")
+    page.wait(lambda page: page.count("#users button") > 2)
+    page.run("(() => { const real = window.fetch; window.fetch = async (path, ...rest) => {"
+             f" if (path === 'ui/users/{HEAVY}') await new Promise((go) => {{ window.go = go; }});"
+             " const answer = await real(path, ...rest); window.last = path; return answer; }; })()")  # fmt: skip
+    for user in (HEAVY, "nobody"):
+        page.run(
+            f"(() => {{ document.getElementById('user').value = '{user}'; document.getElementById('ask').requestSubmit(); }})()"
+        )
+    page.wait(lambda page: page.run("window.go") is not None and "This user has none" in page.text("#tree-summary"))
+    page.run("(() => { window.last = ''; window.go(); })()")
+    page.wait(lambda page: page.run("window.last") == "ui/score")
+    page.run("new Promise((done) => setTimeout(done, 200))")
+    assert "This user has none" in page.text("#tree-summary")
 
 
 def test_a_key_is_asked_for_and_then_used(page, two_models, store_url):

@@ -16,7 +16,7 @@ DOTS = "[...document.querySelectorAll('#map .dot')].map((dot) => [dot.parentNode
 LABELS = "[...document.querySelectorAll('#map td.cell')].map((cell) => cell.ariaLabel).join('\\n')"
 ASK = (
     "((model) => fetch('ui/score', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({"
-    f" user_id: '{HEAVY}', model, item_ids: [document.querySelector('#ranking label span').firstChild.data]"
+    f" user_id: '{HEAVY}', model, item_ids: [document.querySelector('#ranking label span').firstChild.data.trim()]"
     " })}).then((answer) => answer.json()))"
 )  # the first candidate by a model
 
@@ -62,10 +62,21 @@ def test_what_two_models_picked_in_common_is_said(page, url):
     common = len(set(sets[0]) & set(sets[1]))
     assert (len(sets[0]), len(sets[1])) == (100, 100)
     assert 0 < common < 100
-    assert page.text(".common") == f"Picked by both: {common} of 100 in common."
+    assert page.text(".common") == f"Overlap of what they picked: {common} of 100 in common."
     page.open(f"{url}ui?user={HEAVY}&a=eta")
     page.answered()
     assert page.count(".common") == 0
+
+
+def test_who_hears_the_page_is_told_ranks_and_overlap_of_the_chosen_one(page, url):
+    page.open(f"{url}{BESIDE}")
+    page.answered()
+    page.run("document.querySelectorAll('#ranking input')[1].click()")
+    said = page.driver.find_element("id", "chosen")
+    ranks = [text.split()[-1].rstrip(".") for text in page.texts("#ranking tr:nth-child(2) td.score")]
+    item, words = page.texts("#ranking label")[1].split()[0], page.text(".common").removeprefix("Overlap of what they picked: ")
+    assert said.get_attribute("textContent") == f"{item}: number {ranks[0]} by eta, number {ranks[1]} by twin. {words}"
+    assert said.aria_role == "status"
 
 
 PICKED = {  # words of each search, for a user of 2,540 behaviours
@@ -76,11 +87,11 @@ PICKED = {  # words of each search, for a user of 2,540 behaviours
     "dsin": "those of the newest 5 sessions. It has no weight",
     "dmin": "It attends to the newest 20 behaviours.",
     "mind": "It reads the newest 50 behaviours. It has no weight",
-    "mimn": "Its state is of all 2,540 behaviours: 2,540 folded after it. It has no weight",
+    "mimn": "Its state is of all 2,540 behaviours: 2,540 folded for this request, none in a snapshot. It has no weight",
     "sim_hard": "behaviours that were searched",
     "sim_soft": "It attends to 100 of the 2,540 behaviours that were searched.",
     "eta": "It attends to 100 of the 2,540 behaviours that were searched.",
-    "sdim": "Its state is of all 2,540 behaviours: 2,540 folded after it. It has no weight",
+    "sdim": "Its state is of all 2,540 behaviours: 2,540 folded for this request, none in a snapshot. It has no weight",
     "twin": "It attends to 100 of the 2,540 behaviours that were searched.",
     "twin_v2": "clusters among them",
 }

@@ -52,7 +52,9 @@ def test_only_what_the_page_loads_is_served_and_nobody_frames_it(client):
     assert "frame-ancestors 'none'" in client.get("/ui").headers["content-security-policy"]
     for name in ("index.html", "screenshots/heavy_user.png", "..%2Fui.py", "nothing.js"):
         assert client.get(f"/ui/files/{name}").status_code == 404, name
-    assert "javascript" in client.get("/ui/files/page.js").headers["content-type"]
+    script = client.get("/ui/files/page.js")
+    assert "javascript" in script.headers["content-type"]
+    assert script.headers["cache-control"] == "no-cache"  # a browser with an older map.js would mix two versions
 
 
 def test_no_file_of_the_page_names_another_host():
