@@ -93,7 +93,7 @@ class StoreReader:
                 else:
                     states = UserStates(self._redis, schema.data, tree, bundle.snapshots, bundle.registry)
                     fetched = self._counted(states.read(call.user_id, recent, call.before))
-                if call.explain:
+                if call.explain or call.looked_at:
                     fetched = replace(fetched, item_ids=self._ids_beyond(fetched, bundle))
         except RedisError as error:
             self._metrics.store_errors.labels(reason(error)).inc()

@@ -15,6 +15,7 @@ from store.ids import InvalidId, canonical_id, canonical_ids
 from store.types import MAX_TS, UNKNOWN, Candidates, Rows
 
 MAX_EXPLAIN = 20
+LOOK = MAX_EXPLAIN + 1  # as no body can ask: the page is to be told all that the search picked
 
 
 def _ids(values: object) -> object:
@@ -72,6 +73,7 @@ class Call:
     context: Rows  # [F]
     explain: int
     unknown_items: int
+    looked_at: bool = False  # what the search picked is to be told, whether the model has weights or not
 
 
 def parse(body: bytes, max_candidates: int) -> ScoreRequest:
@@ -133,6 +135,7 @@ def understand(request: ScoreRequest, bundle: Bundle) -> Call:
         context=schema.encode_context(request.context, at),
         explain=request.explain if bundle.manifest.explains else 0,
         unknown_items=int(np.count_nonzero(candidates.row == UNKNOWN)),
+        looked_at=request.explain == LOOK,
     )
 
 

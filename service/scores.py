@@ -8,12 +8,12 @@ import orjson
 
 from service.attend import Attended
 from service.behaviours import Fetched
+from service.picked import Picked, names_of, picked, retrieved_of
 from service.request import Call
 from service.search import Searched
 from store.bundle import Bundle
 from store.graph_inputs import scores_of
-from store.life_inputs import found_by_graph
-from store.types import FIRST_KNOWN, Floats
+from store.types import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class ScoreResponse:
     unknown_items: int
     behaviours: int
     explanations: list[list[dict[str, Any]]] | None = None
+    picked: Picked | None = None  # for the page alone
 
     def to_json(self, request_id: str, explained: bool) -> bytes:
         """The body of a 200."""
@@ -46,7 +47,7 @@ class ScoreResponse:
 
 def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended, bundle: Bundle) -> ScoreResponse:
     """Put the answer together."""
-    explained = call.explain and bundle.manifest.explains and attended.weight is not None
+    explained = call.explain and not call.looked_at and bundle.manifest.explains and attended.weight is not None
     return ScoreResponse(
         model=bundle.manifest.model,
         version=bundle.manifest.version,
@@ -55,6 +56,7 @@ def respond(call: Call, fetched: Fetched, searched: Searched, attended: Attended
         unknown_items=call.unknown_items,
         behaviours=searched.retrieved.searched,
         explanations=_explanations(call, fetched, searched, attended, bundle) if explained else None,
+        picked=picked(fetched, searched, attended, bundle) if call.looked_at else None,
     )
 
 
@@ -62,25 +64,17 @@ def _explanations(
     call: Call, fetched: Fetched, searched: Searched, attended: Attended, bundle: Bundle
 ) -> list[list[dict[str, Any]]]:
     """For each candidate its heaviest behaviours: item, time, category and mean attention weight."""
-    retrieved, behaviours, registry = searched.retrieved, searched.behaviours, bundle.registry
+    retrieved, behaviours = retrieved_of(searched, attended), searched.behaviours
     weight: Any = attended.weight
-    if attended.index is not None:
-        retrieved = found_by_graph(retrieved, attended.index, len(behaviours))
-    ids, names = registry.ids, registry.category_names
     explanations: list[list[dict[str, Any]]] = []
     for candidate, own in enumerate(retrieved.list_of_candidates().tolist()):
         real = np.flatnonzero(retrieved.mask[own])
         heaviest = real[np.argsort(-weight[candidate, real], kind="stable")[: call.explain]]
         at = retrieved.index[own, heaviest]
-        columns = (behaviours.row[at], behaviours.category[at], behaviours.ts[at], weight[candidate, heaviest])
-        explained = [
-            {
-                "item_id": ids[row - FIRST_KNOWN] if 0 <= row - FIRST_KNOWN < len(ids) else fetched.item_ids.get(row),
-                "ts": ts,
-                "category": names[category - FIRST_KNOWN] if 0 <= category - FIRST_KNOWN < len(names) else None,
-                "weight": of_one,
-            }
-            for row, category, ts, of_one in zip(*(column.tolist() for column in columns), strict=True)
-        ]
-        explanations.append(explained)
+        item_ids, categories = names_of(behaviours, at, fetched, bundle.registry)
+        columns = (item_ids, categories, behaviours.ts[at].tolist(), weight[candidate, heaviest].tolist())
+        explanations.append([
+            {"item_id": item_id, "ts": ts, "category": category, "weight": of_one}
+            for item_id, category, ts, of_one in zip(*columns, strict=True)
+        ])  # fmt: skip
     return explanations

@@ -10,7 +10,7 @@ from service.access import service_of
 from service.bundles import Bundles
 from service.calls import JSON, Service
 from service.errors import InvalidRequest, ScorerError
-from service.request import ScoreRequest, parse
+from service.request import LOOK, ScoreRequest, parse
 from service.scores import ScoreResponse
 from service.user_map import BINS
 from store.types import FIRST_KNOWN, MAX_TS
@@ -22,14 +22,13 @@ POLICY = (
 )
 FILES = {path.name: path for path in FOLDER.iterdir() if path.suffix in (".js", ".css")}
 MAX_SHOWN = 200  # candidates
-EVERYTHING = 1 << 20  # behaviours of each candidate that are named: all that the search picked
 
 router = APIRouter()
 
 
 class PageWire:
-    """As /score, but every behaviour that a candidate attended to is named, and the candidate's category. Somebody looks on:
-    that is in no metric of scoring and in no data of the next training."""
+    """As /score, but all that the search picked is told, and the candidates' categories. Somebody looks on: that is in no
+    metric of scoring and in no data of the next training."""
 
     media, counted = JSON, False
 
@@ -40,15 +39,16 @@ class PageWire:
         """A body of /score; what it says of `explain` does not count."""
         request = parse(body, min(max_candidates, MAX_SHOWN))
         self._item_ids = request.item_ids
-        return request.model_copy(update={"explain": EVERYTHING})
+        return request.model_copy(update={"explain": LOOK})
 
     def write(self, response: ScoreResponse, request_id: str) -> tuple[bytes, dict[str, str]]:
-        """The answer of /score, and `categories`."""
+        """The answer of /score, `categories`, and `picked` as picked.py has it."""
         registry = self._bundles.get(f"{response.model}:{response.version}").bundle.registry
         names, rows = registry.category_names, registry.candidates(self._item_ids).category.tolist()
-        categories = orjson.dumps([names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows])
-        answer = response.to_json(request_id, explained=True).removesuffix(b"}")  # hundreds of kB: not to be read again
-        return answer + b',"categories":' + categories + b"}", {"content-type": "application/json"}
+        categories = [names[row - FIRST_KNOWN] if row >= FIRST_KNOWN else None for row in rows]
+        more = orjson.dumps({"categories": categories, "picked": response.picked}, option=orjson.OPT_SERIALIZE_NUMPY)
+        answer = response.to_json(request_id, explained=False).removesuffix(b"}")
+        return answer + b"," + more.removeprefix(b"{"), {"content-type": "application/json"}
 
 
 @router.get("/ui", include_in_schema=False)
@@ -63,7 +63,8 @@ async def page() -> Response:
 async def file(name: str) -> Response:
     if name not in FILES:
         raise HTTPException(404)
-    return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff"})
+    # asked for again each time: files of two versions of the page do not go together
+    return FileResponse(FILES[name], headers={"x-content-type-options": "nosniff", "cache-control": "no-cache"})
 
 
 @router.get("/ui/start", include_in_schema=False)

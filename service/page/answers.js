@@ -1,8 +1,9 @@
 // What the models answered: candidates by score, why the chosen one has its score, and where the time went.
 
 import { byId, day, make, named, percent, summed, whole } from "./elements.js";
+import { byItem, inCommon, inWords, pickedFor } from "./picked.js";
 
-const LISTED = 10; // behaviours, the heaviest
+const LISTED = 10; // items, the heaviest
 const CATEGORIES = 5;
 const PROMISE_MS = 30;
 const SCALE_MS = 2 * PROMISE_MS; // the bars' whole width, if nothing takes longer
@@ -18,9 +19,14 @@ export function showAnswers(found, choose) {
     return;
   }
   const pick = (candidate) => {
-    byId("reasons").replaceChildren(...found.map((one) => reason(one, candidate)));
+    const words = answered.length === 2 && answered.some(({ content }) => content.behaviours) ? inCommon(answered, candidate) : "";
+    const common = words ? [make("p", { class: "common" }, make("b", {}, "Overlap of what they picked: "), words)] : [];
+    byId("reasons").replaceChildren(...common, ...found.map((one) => reason(one, candidate)));
+    const ranks = answered.map((one) => `number ${ranksOf(one)[candidate]} by ${one.content.model}`);
+    byId("chosen").textContent = `${answered[0].items[candidate]}: ${ranks.join(", ")}. ${words}`;
     choose(candidate);
   };
+  byId("ranking").style.setProperty("--rows", answered[0].items.length);
   byId("ranking").replaceChildren(ranking(answered, pick));
   byId("stages").replaceChildren(...stages(answered));
   pick(orderOf(answered[0])[0]);
@@ -42,7 +48,7 @@ function ranking(answered, pick) {
   const rows = order.map((candidate, place) => make("tr", {},
     make("td", {}, make("label", {},
       make("input", { type: "radio", name: "candidate", checked: place ? false : "", onchange: () => pick(candidate) }),
-      make("span", {}, items[candidate], make("small", {}, named(categories[candidate]).toLowerCase())))),
+      make("span", {}, `${items[candidate]} `, make("small", {}, named(categories[candidate]).toLowerCase())))),
     ...columns.map(({ letter, content: { scores }, ranks, best }) => make("td", { class: `score ${letter}`, "--share": scores[candidate] / best },
       scores[candidate].toFixed(4), make("small", { title: "rank" }, ` ${ranks[candidate]}.`)))));
   return make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
@@ -59,31 +65,38 @@ function reason({ letter, model, items, content, failed }, candidate) {
   if (content.unknown_items) box.append(make("p", { class: "warning" }, `${content.unknown_items} candidates are unknown to this model`));
   const rank = orderOf({ content }).indexOf(candidate) + 1;
   box.append(make("p", { class: "verdict" }, make("b", {}, items[candidate]), ` is number ${rank} of ${items.length} with ${content.scores[candidate].toFixed(4)}.`));
-  const picked = content.explanations?.[candidate];
-  if (!picked) {
-    box.append(make("p", { class: "faint" }, `Searched: ${whole(content.behaviours)} behaviours. This model has no weight for each of them.`));
-    return box;
-  }
-  const searched = content.behaviours ? `the ${whole(content.behaviours)} behaviours that were searched` : "no behaviours: there are none to search";
-  const attends = picked.length ? `It attends to ${whole(picked.length)} of ${searched}.` : `It attends to ${content.behaviours ? "none of " : ""}${searched}.`;
-  box.append(make("p", { class: "faint" }, attends));
-  if (picked.length) box.append(...attention(picked));
+  const picked = pickedFor(content, candidate);
+  box.append(make("p", { class: "faint" }, inWords(content, picked)));
+  if (picked.length) box.append(...attention(picked, content.picked));
   return box;
 }
 
-function attention(picked) {
-  const total = picked.reduce((sum, { weight }) => sum + weight, 0) || 1;
+// By category and by item: shares of the attention, or how many times where nothing is weighed.
+function attention(picked, { weights, state }) {
+  const all = picked.reduce((sum, { size }) => sum + size, 0);
+  const amount = (share) => (weights ? percent(share) : whole(Math.round(share * all)));
   const categories = summed(picked, ({ category }) => category);
-  const listed = picked.slice(0, LISTED);
-  const left = picked.slice(LISTED).reduce((sum, { weight }) => sum + weight, 0);
-  const line = (weight, most, ...texts) => make("li", { "--share": weight / most }, make("span", {}, ...texts), make("b", {}, percent(weight / total)));
+  const items = byItem(picked);
+  const left = items.slice(LISTED).reduce((sum, { share }) => sum + share, 0);
+  const newest = state ? `, the newest ${whole(picked.length)} folded` : "";
   return [
-    make("h3", {}, "Attention by category"),
-    make("ol", {}, ...categories.slice(0, CATEGORIES).map(([name, weight]) => line(weight, total, named(name).toLowerCase()))),
-    make("h3", {}, "Heaviest behaviours"),
-    make("ol", {}, ...listed.map(({ item_id, category, ts, weight }) => line(weight, picked[0].weight || 1, `${day(ts)} `, named(item_id), make("small", {}, ` ${named(category).toLowerCase()}`)))),
-    ...(picked.length > LISTED ? [make("p", { class: "faint" }, `and ${whole(picked.length - LISTED)} more with ${percent(left / total)}`)] : []),
+    make("h3", {}, weights ? "Attention by category" : `Picked by category${newest}`),
+    make("ol", {}, ...categories.slice(0, CATEGORIES).map(([name, share]) =>
+      make("li", { "--share": share }, make("span", {}, named(name).toLowerCase()), make("b", {}, amount(share))))),
+    make("h3", {}, weights ? "Heaviest items" : `Items picked${newest}`),
+    make("ol", { class: "items" }, ...items.slice(0, LISTED).map((item) => line(item, items[0].share || 1, amount))),
+    ...(items.length > LISTED ? [make("p", { class: "faint" }, `and ${whole(items.length - LISTED)} more items with ${amount(left)}`)] : []),
   ];
+}
+
+// One item; opened, each of its behaviours.
+function line({ item_id, category, share, times, first, last, each }, most, amount) {
+  const days = day(first) === day(last) ? day(first) : `${day(first)} to ${day(last)}`;
+  const one = ({ ts, size, share: own }) => make("li", {}, make("span", {}, `${day(ts)}${size > 1 ? `, a cluster of ${size}` : ""}`), make("span", {}, amount(own)));
+  return make("li", { "--share": share / most }, make("details", {},
+    make("summary", {}, make("span", {}, named(item_id), make("small", {}, ` ${named(category).toLowerCase()}`)), make("b", {}, amount(share)),
+      make("small", { class: "when" }, `${times === 1 ? "once" : `${whole(times)} times`}, ${days}`)),
+    make("ol", {}, ...each.map(one))));
 }
 
 function stages(answered) {
@@ -100,6 +113,6 @@ function stages(answered) {
     `${name} ${timed.map(({ parts }) => parts[stage][1].toFixed(1)).join(" | ")}`));
   return [
     make("table", { class: "stages" }, make("tbody", {}, ...rows)), make("p", { class: "legend" }, ...keys),
-    make("p", { class: "faint" }, `The line is at ${PROMISE_MS} ms. Here the last stage names every behaviour that was attended to; /score does so for those that explain asks for.`),
+    make("p", { class: "faint" }, `The line is at ${PROMISE_MS} ms. Here the last stage names all that was picked; /score does so for what explain asks for.`),
   ];
 }

@@ -19,9 +19,9 @@ export const day = (ts) => new Date(ts * 1000).toISOString().slice(0, 10);
 export const percent = (share) => `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
 export const named = (name) => name ?? "(unknown)";
 
-// Sums of weights by a key, the largest first.
+// Sums of shares by a key, the largest first.
 export function summed(picked, keyOf) {
   const sums = new Map();
-  for (const one of picked) sums.set(keyOf(one), (sums.get(keyOf(one)) ?? 0) + one.weight);
+  for (const one of picked) sums.set(keyOf(one), (sums.get(keyOf(one)) ?? 0) + one.share);
   return [...sums].sort((one, other) => other[1] - one[1]);
 }

@@ -68,6 +68,10 @@ class Browser:
         """Keys, to whatever has the focus."""
         webdriver.ActionChains(self.driver).send_keys(*keys).perform()
 
+    def press_with(self, held: str, key: str) -> None:
+        """A key while another one is held."""
+        webdriver.ActionChains(self.driver).key_down(held).send_keys(key).key_up(held).perform()
+
     def focus(self) -> str:
         """Id, or name, of what has the focus."""
         return str(self.run("document.activeElement.id || document.activeElement.name || document.activeElement.className"))

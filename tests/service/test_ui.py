@@ -52,7 +52,9 @@ def test_only_what_the_page_loads_is_served_and_nobody_frames_it(client):
     assert "frame-ancestors 'none'" in client.get("/ui").headers["content-security-policy"]
     for name in ("index.html", "screenshots/heavy_user.png", "..%2Fui.py", "nothing.js"):
         assert client.get(f"/ui/files/{name}").status_code == 404, name
-    assert "javascript" in client.get("/ui/files/page.js").headers["content-type"]
+    script = client.get("/ui/files/page.js")
+    assert "javascript" in script.headers["content-type"]
+    assert script.headers["cache-control"] == "no-cache"  # a browser with an older map.js would mix two versions
 
 
 def test_no_file_of_the_page_names_another_host():
@@ -103,8 +105,18 @@ def test_a_score_for_the_page_is_that_of_score_and_names_all_that_was_picked(cli
     body, of_score = shown.json(), plain.json()
     assert body["scores"] == of_score["scores"]
     assert body["categories"] == ["c1", "c2", None]
-    assert [len(picked) for picked in body["explanations"]] == [3, 3, 3]  # K, where /score was asked for one
-    assert [picked[:1] for picked in body["explanations"]] == of_score["explanations"]
+    picked, named = body["picked"], body["picked"]["behaviours"]
+    everything = []
+    for own, weights in zip(picked["list_of"], picked["weights"], strict=True):
+        keys = [(named["item_id"][at], named["ts"][at], named["category"][at]) for at in picked["lists"][own]]
+        everything.append(sorted(zip(weights, keys, strict=True), reverse=True))
+    of_all = client.post("/score", json=ASK | {"explain": 20}).json()["explanations"]
+    for mine, theirs in zip(everything, of_all, strict=True):
+        assert [key for _, key in mine] == [(one["item_id"], one["ts"], one["category"]) for one in theirs]
+        assert [weight for weight, _ in mine] == pytest.approx([one["weight"] for one in theirs])
+    assert [len(one) for one in everything] == [3, 3, 3]  # K, where the first /score was asked for one
+    assert [one[:1] for one in of_all] == of_score["explanations"]
+    assert named["size"] == [1] * len(named["ts"])
     assert "attend" in shown.headers["server-timing"]
 
 
