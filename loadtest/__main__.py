@@ -46,6 +46,7 @@ def bench_command(
     part: Annotated[Part, typer.Option(help="What to measure.")] = "table",
     quick: Annotated[bool, typer.Option("--quick", help="table, peers: see that all works; not into loadtest/results/.")] = False,
     only: Annotated[str, typer.Option(help="table: these models, by comma; not into loadtest/results/.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="table: how often every row is measured.")] = 3,
 ) -> None:
     """Measure, and write loadtest/results/.
 
@@ -53,10 +54,10 @@ def bench_command(
     store: bytes, reads, appends, loads, states and freshness, about three. kernels: the searches beside libraries, one.
     peers: other servers, FuxiCTR and a plain export beside ours, about 20.
     """
-    console.print(f"{part}: {_bench(part, quick, only)}")
+    console.print(f"{part}: {_bench(part, quick, only, rounds)}")
 
 
-def _bench(part: Part, quick: bool, only: str) -> Path:
+def _bench(part: Part, quick: bool, only: str, rounds: int) -> Path:
     """Where the page of a part is; each imports what only it needs."""
     if part == "store":
         from loadtest.store_bench import bench_store
@@ -76,7 +77,7 @@ def _bench(part: Part, quick: bool, only: str) -> Path:
         return bench_peers(quick)
     from loadtest.speed_table import bench_table
 
-    return bench_table(quick, only)
+    return bench_table(quick, only, rounds=rounds)
 
 
 @app.command("bench-gpu")

@@ -38,6 +38,8 @@ def answered(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
             response = await endpoint(request)
         except ScorerError as error:
             response = await _scorer_error(request, error)
+        except MemoryError as error:
+            response = await _no_memory(request, error)
         except ClientDisconnect as error:
             response = await _gone(request, error)
         await response(scope, receive, send)
