@@ -127,7 +127,7 @@ def create_app(
         )  # fmt: skip
 
     @app.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
+    def metrics() -> Response:  # in a thread: of several processes it reads files, and no call should wait for that
         return Response(app.state.service.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     describe(app)
