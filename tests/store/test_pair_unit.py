@@ -1,10 +1,5 @@
 """The relevance of pairs against its definition, written out with numpy."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +7,7 @@ from hypothesis import strategies as st
 
 from export.models.around_kernel import PairOperands
 from store.pair_unit import OPERANDS, relevance_of_pairs
-
-ROOT = Path(__file__).parents[2]
+from tests.store.processors import answers_of_two_processors
 
 
 def made(seed, heads=2, candidates=5, behaviours=4, dim=6, units=16, last=8, scale=0.5):
@@ -85,18 +79,11 @@ import sys
 import numpy as np
 from store.pair_unit import relevance_of_pairs
 from tests.store.test_pair_unit import made
-np.save(sys.argv[1], relevance_of_pairs(*made(7, candidates=40)))
+np.savez(sys.argv[1], relevance=relevance_of_pairs(*made(7, candidates=40)))
 """
 
 
 def test_a_processor_without_these_instructions_gives_the_same_answers(tmp_path):
-    """Compiled for such a processor, and run on this one; sums may be rounded in other places."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("names of another processor")
-    numba = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt", "NUMBA_CACHE_DIR": str(tmp_path)}
-    answers = []
-    for more in ({}, numba):
-        path = tmp_path / f"{len(answers)}.npy"
-        subprocess.run([sys.executable, "-c", PORTABLE, path], cwd=ROOT, check=True, env={**os.environ, **more})
-        answers.append(np.load(path))
-    np.testing.assert_allclose(answers[0], answers[1], atol=2e-6)
+    """Sums may be rounded in other places."""
+    own, other = answers_of_two_processors(PORTABLE, tmp_path)
+    np.testing.assert_allclose(own["relevance"], other["relevance"], atol=2e-6)

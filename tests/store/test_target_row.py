@@ -1,18 +1,11 @@
 """The target's row of self-attention against its definition, written out with numpy."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.target_row import OPERANDS, attend_with_itself
-
-ROOT = Path(__file__).parents[2]
+from tests.store.processors import answers_of_two_processors
 
 
 def made(seed, heads=2, width=3, candidates=5, behaviours=4, scale=1.0):
@@ -69,14 +62,7 @@ np.savez(sys.argv[1], pooled=pooled, mean=mean)
 
 
 def test_a_processor_without_these_instructions_gives_the_same_answers(tmp_path):
-    """Compiled for such a processor, and run on this one; sums may be rounded in other places."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("names of another processor")
-    numba = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt", "NUMBA_CACHE_DIR": str(tmp_path)}
-    answers = []
-    for more in ({}, numba):
-        path = tmp_path / f"{len(answers)}.npz"
-        subprocess.run([sys.executable, "-c", PORTABLE, path], cwd=ROOT, check=True, env={**os.environ, **more})
-        answers.append(np.load(path))
+    """Sums may be rounded in other places."""
+    own, other = answers_of_two_processors(PORTABLE, tmp_path)
     for name in ("pooled", "mean"):
-        np.testing.assert_allclose(answers[0][name], answers[1][name], atol=2e-6)
+        np.testing.assert_allclose(own[name], other[name], atol=2e-6)
