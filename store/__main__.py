@@ -1,6 +1,7 @@
 """python -m store: load a data set, publish item tables, look at what is there, run the embedded store."""
 
 import signal
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -199,12 +200,11 @@ def delete(
 @app.command()
 def embedded(folder: Folder = DEFAULT_FOLDER) -> None:
     """Run the embedded store until interrupted, and print its URL."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the start: whoever reads the URL may end it at once
+        signal.signal(number, lambda *_: sys.exit(0))
     with embedded_store(folder) as url:
         console.print(f"store: {url}")
-        ended = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
-        ended.wait()
+        threading.Event().wait()
 
 
 def _date(ts: float) -> str:

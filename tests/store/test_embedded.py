@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 OWNER = "import sys, pathlib; from store.embedded import embedded_store\n"
 OWNER += "with embedded_store(pathlib.Path(sys.argv[1])) as url: print(url, flush=True); sys.stdin.read()"
 
+ENDED_AS_IT_STARTS = "import os, signal, sys, store.__main__ as command\n"
+ENDED_AS_IT_STARTS += "command.console.print = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+ENDED_AS_IT_STARTS += "sys.argv[1:1] = ['embedded', '--folder']; command.main()"
+
 
 @pytest.fixture
 def folder():
@@ -202,6 +206,14 @@ def test_a_killed_owner_of_a_deep_folder_leaves_no_second_server(folder):
 def test_the_command_stops_its_server_when_it_is_terminated(folder):
     command = ["-m", "store", "embedded", "--folder"]
     assert kill_and_find_a_store(folder, command, signal.SIGTERM) == (b"yes", 0)
+
+
+def test_a_command_that_is_terminated_as_it_starts_leaves_no_server(folder):
+    ended = subprocess.run([sys.executable, "-c", ENDED_AS_IT_STARTS, str(folder)], cwd=ROOT, timeout=60)
+    assert ended.returncode == 0
+    assert not (folder / "url").exists()
+    with embedded_store(folder, borrow=False) as url:
+        assert answers(url)
 
 
 def test_nothing_answers_where_no_store_is(folder):
