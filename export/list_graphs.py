@@ -22,20 +22,20 @@ POOLED_AXES = ("U", "G", "S", "H", "W")
 
 
 class _Before(nn.Module):
-    """Queries of the candidates and vectors of the behaviours, as wide as the kernels want them."""
+    """Queries of the candidates, and of the behaviours what the kernels cannot read from the table of items."""
 
-    def __init__(self, model: AttendingModel, names: list[str]) -> None:
+    def __init__(self, model: AttendingModel, names: list[str], whole: bool) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.names, self.whole = model, names, whole
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         read = dict(zip(self.names, inputs, strict=True))
         read["retrieved_mask"] = torch.ones_like(read["retrieved_row"], dtype=torch.bool)  # read by nothing that is left
         query = self.model.queries(nn.functional.embedding(read["candidate_row"], item_vector))
         behaviour = self.model.behaviours(self.model.user(item_vector, read))
-        beyond = -query.shape[-1] % LANES
+        beyond = -query.shape[-1] % LANES  # as wide as the kernels want them
         zeros = behaviour[0].new_zeros(()).expand(*behaviour[0].shape[:-1], beyond)
-        return nn.functional.pad(query, (0, beyond)), torch.cat([*behaviour, zeros], dim=-1)
+        return nn.functional.pad(query, (0, beyond)), torch.cat([*behaviour[0 if self.whole else 1 :], zeros], dim=-1)
 
 
 class _After(nn.Module):
@@ -66,5 +66,7 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
         *_, heads, width = model.queries(target).shape
     candidates = inputs["candidate_row"].shape[2]
     arrays["pooled"] = np.zeros((1, 1, candidates, heads, width + -width % LANES), np.float32)
-    export_part(_Before(model, before), before, arrays, axes, ["query", "behaviour"], folder / BEFORE)
+    whole = model.tells_outcomes or model.config.dim % LANES != 0
+    outputs = ["query", "behaviour" if whole else "side"]
+    export_part(_Before(model, before, whole), before, arrays, axes, outputs, folder / BEFORE)
     export_part(_After(model, after, width), after, arrays, axes, ["logit"], folder / AFTER)

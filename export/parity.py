@@ -38,7 +38,8 @@ def verify(bundle: Bundle) -> float:
     logits = [_run(bundle, GRAPH, inputs | state)[0] for state in states]
     if bundle.attends_in_lists:
         listed = in_lists(request, golden.at, golden.context, manifest.recent)
-        logits.append(attend_in_lists(partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER), listed)[0])
+        graphs = partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER)
+        logits.append(attend_in_lists(*graphs, listed, bundle.tables[ITEM_VECTOR])[0])
     if between := bundle.between:
         logits.append(
             run_between(between, partial(_run, bundle, between.before), partial(_run, bundle, between.after), inputs)[0]

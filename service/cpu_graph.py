@@ -9,7 +9,7 @@ from service.cpu_session import CPUSession, values
 from service.tables import Tables
 from store.attention import attend_in_lists
 from store.between import Between, run_between
-from store.bundle import AFTER, BEFORE, GRAPH, Bundle, inputs_around, split_inputs
+from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, Bundle, inputs_around, split_inputs
 from store.graph_inputs import GraphInputs
 
 
@@ -70,6 +70,7 @@ class ListGraph:
         before, after = split_inputs([spec.name for spec in bundle.manifest.inputs])
         self._before = CPUSession(bundle, BEFORE, set(before), threads)
         self._after = CPUSession(bundle, AFTER, set(after), threads)
+        self._item_vector = bundle.tables[ITEM_VECTOR]
 
     def explaining(self, inputs: GraphInputs) -> list[str]:
         """Outputs that explain the logits."""
@@ -78,7 +79,8 @@ class ListGraph:
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
         """The outputs asked for, of inputs in lists; `tables` in place of the bundle's, by name."""
         bound = values(tables)
-        before = partial(self._before.run, outputs=["query", "behaviour"], tables=bound)
+        before = partial(self._before.run, outputs=self._before.outputs, tables=bound)
         after = partial(self._after.run, outputs=["logit"], tables=bound)
-        logit, weight = attend_in_lists(before, after, inputs, "weight" in outputs)
+        item = (tables or {}).get(ITEM_VECTOR, self._item_vector)
+        logit, weight = attend_in_lists(before, after, inputs, item, "weight" in outputs)
         return [logit] if weight is None else [logit, weight[None]]

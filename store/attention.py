@@ -1,9 +1,10 @@
 """Attend (ESU) in lists: each candidate's queries over its own list of behaviours, on one core, nothing gathered.
 
     pooled[c, h] = sum_k softmax_k(query[c, h] . behaviour[k]) behaviour[k]        k in the list of c
+    behaviour[k] = [item[row[k]]; side[k]]
 
 A graph has to write out what each candidate retrieved before it can multiply with it: 500 lists of 100 behaviours are
-15 MB, written once and read twice. Here a row of the table of behaviours is read where it is, and many lists have it:
+15 MB, written once and read twice. Here a row of the table of items is read where it is, and many lists have it:
 it stays in the cache.
 Sums are of float32, in an order of its own: results differ from a graph's by rounding.
 """
@@ -29,11 +30,10 @@ from store.search.lanes import (
     times,
     times_plus,
 )
-from store.search.packing import AHEAD
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "fb1e240a"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "09f7229b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 FOUR = 4  # heads side by side: their sums stay in registers
 LOWEST = np.float32(-3e38)  # below every relevance
@@ -41,49 +41,64 @@ LOWEST = np.float32(-3e38)  # below every relevance
 WORKSPACE = Workspace()
 
 Arrays = dict[str, NDArray[Any]]
+Places = NDArray[np.int64]
 Run = Callable[[Arrays], list[NDArray[Any]]]
 
 
-def attend_in_lists(before: Run, after: Run, inputs: Arrays, weighs: bool = False) -> tuple[Floats, Floats | None]:
+def attend_in_lists(before: Run, after: Run, inputs: Arrays, item: Floats, weighs: bool = False) -> tuple[Floats, Floats | None]:
     """Logits float32 [1, C] of a request in lists (`graph_inputs.py`), and on demand the weights.
 
     Args:
-        before: runs the graph that makes `query` [1, 1, C, H, W] and `behaviour` [1, 1, T, W]; after: the one that makes
-        `logit` of `pooled` [1, 1, C, H, W] and of the inputs.
+        before: runs the graph that makes `query` [1, 1, C, H, W], and of each behaviour either what its vector has beside its
+        item's, `side` [1, 1, T, W - D], or the vector, `behaviour` [1, 1, T, W]; after: the one that makes `logit` of `pooled`
+        [1, 1, C, H, W] and of the inputs.
+        item: vectors [N, D] that `retrieved_row` is of.
 
     Returns:
         the weights as of `attend`, None if they are not asked for.
     """
-    query, behaviour = before(inputs)
-    lists = (inputs["list_index"], inputs["list_size"], inputs["list_of"])
-    pooled, weight = attend(query[0, 0], behaviour[0, 0], *lists, weighs)
+    query, made = (array[0, 0] for array in before(inputs))
+    if made.shape[1] == query.shape[2]:  # whole: nothing beside
+        item, row, side = made, np.arange(len(made), dtype=np.int32), made[:, :0]
+    else:
+        row, side = inputs["retrieved_row"][0, 0], made
+    pooled, weight = attend(query, item, row, side, inputs["list_index"], inputs["list_size"], inputs["list_of"], weighs)
     (logit,) = after(inputs | {"pooled": pooled[None, None]})
     return logit, weight
 
 
 def attend(
-    query: Floats, behaviour: Floats, list_index: Rows, list_size: Rows, list_of: Rows, weighs: bool = False
-) -> tuple[Floats, Floats | None]:
-    """Attend to lists.
+    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows,
+    weighs: bool = False,
+) -> tuple[Floats, Floats | None]:  # fmt: skip
+    """Attend to lists of behaviours, whose vectors are keys and values in one: their item's, and what stands beside it.
 
     Args:
-        query: float32 [C, H, W], scaled already; behaviour: float32 [T, W], keys and values in one. W is a multiple of 16.
+        query: float32 [C, H, D + S], scaled already.
+        item: float32 [N, D]; row: int32 [T], within N; side: float32 [T, S]. D and S are multiples of 16, S may be 0.
         list_index: int32 [lists, K], within T; list_size: int32 [lists], the first so many are real; list_of: int32 [C].
 
     Returns:
-        float32 [C, H, W], zeros where a list is empty; float32 [C, K], the mean over heads of what each behaviour weighs, zeros
-        at padding, None if not asked for.
+        float32 [C, H, D + S], zeros where a list is empty; float32 [C, K], the mean over heads of what each behaviour weighs,
+        zeros at padding, None if not asked for.
 
     Cost: 500 x 100 behaviours of 4 heads and width 80 about 1.3 ms.
     """
     candidates, heads, width = query.shape
-    if width % LANES or behaviour.shape[1] != width:
-        raise ValueError(f"queries of width {width}, behaviours of {behaviour.shape[1]}: one multiple of {LANES} is needed")
+    dim, beside = item.shape[1], side.shape[1]
+    if dim % LANES or beside % LANES or dim + beside != width:
+        raise ValueError(
+            f"queries of width {width}, items of {dim} and {beside} beside them: they add up, and are multiples of {LANES}"
+        )
+    if len(row) and not 0 <= row.min() <= row.max() < len(item):  # the kernel reads there without looking
+        raise ValueError(f"rows {row.min()} to {row.max()} of a table of {len(item)}")
     pooled = np.empty((candidates, heads, width), np.float32)
     weight = np.zeros((candidates if weighs else 0, list_index.shape[1]), np.float32)
-    (share,) = WORKSPACE.arrays(("f4", (FOUR, -(-list_index.shape[1] // LANES) * LANES)))
+    places = list_index.shape[1]
+    share, item_at, side_at = WORKSPACE.arrays(("f4", (FOUR, -(-places // LANES) * LANES)), ("i8", (places,)), ("i8", (places,)))
+    vectors = (read_only(array) for array in (query, item, row, side))
     lists = (read_only(array) for array in (list_index, list_size, list_of))
-    attend_each(read_only(query), read_only(behaviour), *lists, share, pooled, weight)
+    attend_each(*vectors, *lists, item_at, side_at, share, pooled, weight)
     return pooled, weight if weighs else None
 
 
@@ -124,23 +139,45 @@ def number(index: Rows, size: Rows, rank: Rows, kept: Rows, places: Rows) -> int
 
 @njit(cache=True, nogil=True, _nrt=False)
 def attend_each(
-    query: Floats, behaviour: Floats, list_index: Rows, list_size: Rows, list_of: Rows, share: Floats, pooled: Floats,
-    weight: Floats,
+    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows,
+    item_at: Places, side_at: Places, share: Floats, pooled: Floats, weight: Floats,
 ) -> None:  # fmt: skip
-    """`attend`, with arrays to write to; `share`: float32 [4, K], K rounded up to a multiple of sixteen."""
-    candidates, heads, _ = query.shape
+    """`attend`, with arrays to write to.
+
+    `item_at`, `side_at`: int64 [K], where a list's vectors begin; `share`: float32 [4, K], K rounded up to a multiple of sixteen.
+    """
+    candidates, heads, width = query.shape
+    dim = item.shape[1]
     for c in range(candidates):
         own = np.int64(load_word(list_of, c))
         first, size = own * list_index.shape[1], np.int64(load_word(list_size, own))
+        locate(item, row, side, list_index, first, size, item_at, side_at)
         for h in range(0, heads, FOUR):
-            most = relate(query, behaviour, list_index, first, size, c * heads, h, heads, share)
+            at = four_heads(c * heads, h, heads, width)
+            most = relate(query, item, side, item_at, side_at, size, at, share)
             for n in range(FOUR):
                 spread(share, n, size, most[n])
-            pool(behaviour, list_index, first, size, c * heads, h, heads, share, pooled)
+            pool(item, item_at, size, share, pooled, at, 0)
+            pool(side, side_at, size, share, pooled, at, dim)
             if len(weight):
                 for n in range(min(heads - h, FOUR)):
                     for j in range(size):
                         weight[c, j] += share[n, j] / np.float32(heads)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def locate(
+    item: Floats, row: Rows, side: Floats, list_index: Rows, first: Any, size: Any, item_at: Places, side_at: Places
+) -> None:  # fmt: skip
+    """Where the vectors of a list begin; they are asked for, all at once."""
+    dim, beside = item.shape[1], side.shape[1]
+    for j in range(size):
+        one = np.int64(load_word(list_index, first + j))
+        item_at[j], side_at[j] = np.int64(load_word(row, one)) * dim, one * beside
+        for d in range(0, dim, LANES):
+            fetch(item, item_at[j] + d)
+        for d in range(0, beside, LANES):
+            fetch(side, side_at[j] + d)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -151,28 +188,26 @@ def four_heads(of: Any, h: int, heads: int, width: int) -> Any:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def relate(
-    query: Floats, behaviour: Floats, list_index: Rows, first: Any, size: Any, of: Any, h: int, heads: int, share: Floats
-) -> Any:  # fmt: skip
+def relate(query: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, at: Any, share: Floats) -> Any:
     """Dot products of four heads with a list's behaviours, into `share`; the largest of each head."""
-    width = query.shape[2]
-    q0, q1, q2, q3 = four_heads(of, h, heads, width)
+    dim, beside = item.shape[1], side.shape[1]
+    q0, q1, q2, q3 = at
     most0 = most1 = most2 = most3 = LOWEST
     for j in range(size):
-        if j + AHEAD < size:
-            later = np.int64(load_word(list_index, first + j + AHEAD)) * width
-            for d in range(0, width, LANES):
-                fetch(behaviour, later + d)
-        row = np.int64(load_word(list_index, first + j)) * width
-        vector = load_floats(behaviour, row)
-        sum0, sum1 = times(load_floats(query, q0), vector), times(load_floats(query, q1), vector)
-        sum2, sum3 = times(load_floats(query, q2), vector), times(load_floats(query, q3), vector)
-        for d in range(LANES, width, LANES):
-            vector = load_floats(behaviour, row + d)
+        zero = floats_of(np.float32(0))
+        sum0, sum1, sum2, sum3 = zero, zero, zero, zero
+        for d in range(0, dim, LANES):
+            vector = load_floats(item, item_at[j] + d)
             sum0 = times_plus(load_floats(query, q0 + d), vector, sum0)
             sum1 = times_plus(load_floats(query, q1 + d), vector, sum1)
             sum2 = times_plus(load_floats(query, q2 + d), vector, sum2)
             sum3 = times_plus(load_floats(query, q3 + d), vector, sum3)
+        for d in range(0, beside, LANES):
+            vector = load_floats(side, side_at[j] + d)
+            sum0 = times_plus(load_floats(query, q0 + dim + d), vector, sum0)
+            sum1 = times_plus(load_floats(query, q1 + dim + d), vector, sum1)
+            sum2 = times_plus(load_floats(query, q2 + dim + d), vector, sum2)
+            sum3 = times_plus(load_floats(query, q3 + dim + d), vector, sum3)
         dot0, dot1, dot2, dot3 = sum_of(sum0), sum_of(sum1), sum_of(sum2), sum_of(sum3)
         share[0, j], share[1, j], share[2, j], share[3, j] = dot0, dot1, dot2, dot3
         most0, most1, most2, most3 = max(most0, dot0), max(most1, dot1), max(most2, dot2), max(most3, dot3)
@@ -197,22 +232,20 @@ def spread(share: Floats, n: int, size: Any, most: Any) -> None:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def pool(
-    behaviour: Floats, list_index: Rows, first: Any, size: Any, of: Any, h: int, heads: int, share: Floats, pooled: Floats
-) -> None:  # fmt: skip
-    """What four heads have of a list's behaviours: sixteen numbers of each head at a time."""
-    width, k = pooled.shape[2], share.shape[1]
-    p0, p1, p2, p3 = four_heads(of, h, heads, width)
-    for d in range(0, width, LANES):
+def pool(vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: Floats, at: Any, behind: int) -> None:
+    """What four heads have of a list's vectors, `behind` so many numbers of each: sixteen numbers of each head at a time."""
+    k = share.shape[1]
+    p0, p1, p2, p3 = at
+    for d in range(0, vectors.shape[1], LANES):
         zero = floats_of(np.float32(0))
         sum0, sum1, sum2, sum3 = zero, zero, zero, zero
         for j in range(size):
-            vector = load_floats(behaviour, np.int64(load_word(list_index, first + j)) * width + d)
+            vector = load_floats(vectors, vector_at[j] + d)
             sum0 = times_plus(floats_of(load_float(share, j)), vector, sum0)
             sum1 = times_plus(floats_of(load_float(share, k + j)), vector, sum1)
             sum2 = times_plus(floats_of(load_float(share, 2 * k + j)), vector, sum2)
             sum3 = times_plus(floats_of(load_float(share, 3 * k + j)), vector, sum3)
-        store(pooled, p0 + d, sum0)
-        store(pooled, p1 + d, sum1)
-        store(pooled, p2 + d, sum2)
-        store(pooled, p3 + d, sum3)
+        store(pooled, p0 + behind + d, sum0)
+        store(pooled, p1 + behind + d, sum1)
+        store(pooled, p2 + behind + d, sum2)
+        store(pooled, p3 + behind + d, sum3)

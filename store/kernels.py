@@ -34,7 +34,8 @@ def compile_all() -> None:
     split(np.ones((len(row), WIDTH), np.float32), np.zeros(len(row), np.int32), 2, 2)
     size, own = np.ones(1, np.int32), np.zeros(1, np.int32)
     _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
-    attend(np.ones((1, 2, WIDTH), np.float32), np.ones((1, WIDTH), np.float32), index, size, own, weighs=True)
+    vector = np.ones((1, WIDTH), np.float32)
+    attend(np.ones((1, 2, 2 * WIDTH), np.float32), vector, own, vector, index, size, own, weighs=True)
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes_of(WIDTH, WIDTH, 2).items()}
     of_memory = ((1, 2, WIDTH), (1, 2, WIDTH), (1, WIDTH), (1, WIDTH), (1, 2))
     state = {name: np.ones(shape, np.float32) for name, shape in zip(STATE, of_memory, strict=True)}

@@ -134,7 +134,7 @@ class CTRModel(nn.Module):
     @property
     def input_names(self) -> list[str]:
         """Request inputs that the graph reads, of those in `store.graph_inputs`."""
-        cross = ["retrieved_cross"] if self._tells_outcomes and "retrieved_cross" not in self.reads else []
+        cross = ["retrieved_cross"] if self.tells_outcomes and "retrieved_cross" not in self.reads else []
         place = ["candidate_place"] if SEARCHES[self.search_name].deals else []
         return ["candidate_row", *place, *self.reads, *cross, *self.branch_names]
 
@@ -181,13 +181,13 @@ class CTRModel(nn.Module):
     def user(self, item_vector: Tensor, inputs: dict[str, Tensor]) -> Any:
         """What `interest` is told of the user: the retrieved behaviours."""
         retrieved = nn.functional.embedding(inputs["retrieved_row"], item_vector)
-        if self._tells_outcomes:
+        if self.tells_outcomes:
             retrieved = self.with_outcome(retrieved, inputs["retrieved_cross"])  # not in the graph otherwise
         return Sequence(retrieved, inputs["retrieved_mask"], inputs, item_vector)
 
     @property
-    def _tells_outcomes(self) -> bool:
-        """Whether what was retrieved is told apart by `with_outcome`."""
+    def tells_outcomes(self) -> bool:
+        """Whether what was retrieved is told apart by `with_outcome`, and not its items' vectors alone."""
         return self.outcome is not None and not self.embeds_cross
 
     def with_outcome(self, item: Tensor, cross: Tensor) -> Tensor:

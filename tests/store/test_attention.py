@@ -12,22 +12,25 @@ from store.search.lanes import LANES, load_floats, store
 from tests.store.processors import answers_of_two_processors
 
 
-def made(seed, candidates=5, heads=4, width=16, lists=3, k=7, behaviours=20, scale=1.0):
-    """Queries, behaviours, and lists of any length up to K, some of them empty."""
+def made(seed, candidates=5, heads=4, width=16, beside=16, lists=3, k=7, behaviours=20, scale=1.0):
+    """Queries, behaviours of a table of items, and lists of any length up to K, some of them empty."""
     random = np.random.default_rng(seed)
     size = random.integers(0, k + 1, lists).astype(np.int32)
     index = np.where(np.arange(k) < size[:, None], random.integers(0, behaviours, (lists, k)), 0).astype(np.int32)
-    query, behaviour = (random.normal(0, scale, shape) for shape in ((candidates, heads, width), (behaviours, width)))
+    shapes = (candidates, heads, width + beside), (30, width), (behaviours, beside)
+    query, item, side = (random.normal(0, scale, shape).astype(np.float32) for shape in shapes)
+    row = random.integers(0, 30, behaviours).astype(np.int32)
     own = random.integers(0, lists, candidates).astype(np.int32)
-    return query.astype(np.float32), behaviour.astype(np.float32), index, size, own
+    return query, item, row, side, index, size, own
 
 
-def by_definition(query, behaviour, index, size, own):
+def by_definition(query, item, row, side, index, size, own):
     pooled = np.zeros(query.shape)
     weight = np.zeros((len(query), index.shape[1]))
     for c, one in enumerate(own):
         if size[one]:
-            chosen = behaviour[index[one, : size[one]]].astype(np.float64)
+            which = index[one, : size[one]]
+            chosen = np.hstack([item[row[which]], side[which]]).astype(np.float64)
             logit = query[c].astype(np.float64) @ chosen.T  # [H, K]
             share = np.exp(logit - logit.max(axis=1, keepdims=True))
             share /= share.sum(axis=1, keepdims=True)
@@ -37,8 +40,9 @@ def by_definition(query, behaviour, index, size, own):
 
 SHAPES = st.fixed_dictionaries({
     "seed": st.integers(0, 99), "candidates": st.integers(1, 6), "heads": st.integers(1, 9),
-    "width": st.sampled_from([16, 48, 80]), "lists": st.integers(1, 4), "behaviours": st.integers(1, 50),
-    "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 3.0]),
+    "width": st.sampled_from([16, 48, 80]), "beside": st.sampled_from([0, 16, 32]),
+    "lists": st.integers(1, 4), "behaviours": st.integers(1, 50),
+    "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 2.0]),
 })  # fmt: skip
 
 
@@ -60,40 +64,53 @@ def test_weights_are_given_only_on_demand_and_change_nothing():
 
 
 def test_an_empty_list_gives_zeros():
-    query, behaviour, index, size, own = made(2)
-    pooled, weight = attend(query, behaviour, index, np.zeros_like(size), own, weighs=True)
+    *vectors, index, size, own = made(2)
+    pooled, weight = attend(*vectors, index, np.zeros_like(size), own, weighs=True)
     assert not pooled.any()
     assert not weight.any()
 
 
 def test_relevances_far_apart_leave_one_behaviour():
-    query, behaviour = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32)
-    behaviour[1] = 30  # relevance 14,400 against 0
-    pooled, weight = attend(
-        query, behaviour, np.array([[0, 1, 2]], np.int32), np.full(1, 3, np.int32), np.zeros(1, np.int32), True
-    )
-    assert np.array_equal(pooled[0, 0], behaviour[1])
+    query, item, side = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32), np.empty((3, 0), np.float32)
+    item[2] = 30  # relevance 14,400 against 0
+    row, lists = np.array([0, 2, 1], np.int32), (np.array([[0, 1, 2]], np.int32), np.full(1, 3, np.int32), np.zeros(1, np.int32))
+    pooled, weight = attend(query, item, row, side, *lists, True)
+    assert np.array_equal(pooled[0, 0], item[2])
     assert weight.tolist() == [[0, 1, 0]]
 
 
-@pytest.mark.parametrize(("of_query", "of_behaviours"), [(20, 20), (16, 32)])
-def test_widths_that_the_kernel_cannot_read_are_refused(of_query, of_behaviours):
-    _, _, *lists = made(3)
-    query, behaviour = np.zeros((5, 4, of_query), np.float32), np.zeros((20, of_behaviours), np.float32)
-    with pytest.raises(ValueError, match=f"queries of width {of_query}, behaviours of {of_behaviours}: one multiple of 16"):
-        attend(query, behaviour, *lists)
+@pytest.mark.parametrize(("of_query", "dim", "beside"), [(36, 16, 20), (20, 20, 0), (48, 16, 16)])
+def test_widths_that_the_kernel_cannot_read_are_refused(of_query, dim, beside):
+    *_, row, _, index, size, own = made(3)
+    query, item, side = (
+        np.zeros((5, 4, of_query), np.float32),
+        np.zeros((30, dim), np.float32),
+        np.zeros((20, beside), np.float32),
+    )
+    with pytest.raises(ValueError, match=f"queries of width {of_query}, items of {dim} and {beside} beside them: .* of 16"):
+        attend(query, item, row, side, index, size, own)
 
 
-def test_the_graphs_around_it_get_what_they_ask_for():
-    query, behaviour, index, size, own = made(4)
-    inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own}
-    pooled, _ = attend(query, behaviour, index, size, own)
+@pytest.mark.parametrize(("wrong", "said"), [(-1, "-1 to"), (30, "to 30 of a table of 30")])
+def test_rows_beyond_the_table_are_refused(wrong, said):
+    query, item, row, *rest = made(3)
+    row[7] = wrong
+    with pytest.raises(ValueError, match=said):
+        attend(query, item, row, *rest)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_graphs_around_it_get_what_they_ask_for(whole):
+    query, item, row, side, index, size, own = asked = made(4)
+    inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own, "retrieved_row": row[None, None]}
+    behaviour = np.hstack([item[row], side]) if whole else side
     logit, weight = attend_in_lists(
         lambda given: [query[None, None], behaviour[None, None]] if given is inputs else [],
         lambda given: [given["pooled"].sum(axis=(0, 1, 3, 4))[None] + given["candidate_row"]],
         inputs,
+        np.zeros_like(item) if whole else item,
     )
-    np.testing.assert_allclose(logit[0], pooled.sum(axis=(1, 2)) + own, rtol=1e-6)
+    np.testing.assert_allclose(logit[0], attend(*asked)[0].sum(axis=(1, 2)) + own, rtol=1e-6)
     assert weight is None
 
 
@@ -147,7 +164,7 @@ import sys
 import numpy as np
 from store.attention import attend
 from tests.store.test_attention import made
-pooled, weight = attend(*made(7, 9, 3, 48, 4, 30, 200), weighs=True)
+pooled, weight = attend(*made(7, 9, 3, 48, 16, 4, 30, 200, 0.5), weighs=True)
 np.savez(sys.argv[1], pooled=pooled, weight=weight)
 """
 

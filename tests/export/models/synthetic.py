@@ -29,7 +29,7 @@ class Small:
     @staticmethod
     def of(name: str, seed: int = 0, shape: DataShape = SHAPE, **config) -> "Small":
         torch.manual_seed(seed)
-        model = build(name, shape, dim=16, head_dim=4, **config).eval()
+        model = build(name, shape, **{"dim": 16, "head_dim": 4, **config}).eval()
         return Small(model, model.items(FEATURES).detach())
 
     def search(self, rows, behaviours) -> tuple[Retrieved, GraphInputs]:
