@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from time import perf_counter
 
 from prometheus_client import Gauge
 
 from service.errors import Overloaded
 
-WEIGHT = 0.1  # of the newest call in the mean of their times
+WEIGHT = 0.1  # of the newest call in the mean of their times, when there are more than a few
 
 
 class Queue:
-    """How long a call would wait for one of some threads, from how long the last ones took in theirs."""
+    """How long a call would wait for one of some threads: from how long the last ones took in theirs, and at least as long as
+    who is first in the queue waits already, for a thread may be held up."""
 
     def __init__(self, threads: int, limit_s: float) -> None:
-        self._threads, self._limit_s, self._mean_s, self._handed = threads, limit_s, 0.0, 0
+        self._threads, self._limit_s = threads, limit_s
+        self._mean_s, self._answered = 0.0, 0
+        self._handed_at: dict[object, float] = {}  # of each call with the threads, the first of them first
 
     def took(self, seconds: float) -> None:
         """A call was answered, after so long in its thread."""
-        self._mean_s += WEIGHT * (seconds - self._mean_s)
+        self._answered += 1
+        self._mean_s += max(WEIGHT, 1 / self._answered) * (seconds - self._mean_s)  # the first is no mean with nothing
 
     @contextmanager
     def handed(self) -> Iterator[None]:
@@ -27,14 +33,17 @@ class Queue:
         Raises:
             Overloaded: its turn would come too late.
         """
-        wait_s = (self._handed - self._threads + 1) / self._threads * self._mean_s
+        now, calls = perf_counter(), len(self._handed_at)
+        first_waits_since = next(islice(self._handed_at.values(), self._threads, None), now)
+        wait_s = max((calls - self._threads + 1) / self._threads * self._mean_s, now - first_waits_since)
         if wait_s > self._limit_s:
             raise Overloaded(f"queue: a wait of about {wait_s * 1000:.0f} ms, limit {self._limit_s * 1000:g} ms")
-        self._handed += 1
+        call = object()
+        self._handed_at[call] = now
         try:
             yield
         finally:
-            self._handed -= 1
+            del self._handed_at[call]
 
 
 class Slots:

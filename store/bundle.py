@@ -296,7 +296,7 @@ def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) ->
     try:
         a = read_arrays(path, _GOLDEN_ARRAYS, content)
         rows = manifest.item_rows
-        if len(a["candidate_row"]) != len(a["scores"]):
+        if not 0 < len(a["candidate_row"]) == len(a["scores"]):
             raise BadArrays(f"{path}: {len(a['candidate_row'])} candidates, {len(a['scores'])} scores")
         if not all(((a[name] >= 0) & (a[name] < rows)).all() for name in ("candidate_row", "row")):
             raise BadArrays(f"{path}: a row beyond item_rows {rows}")

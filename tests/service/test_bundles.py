@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 
+from service.attend import attend
 from service.bundles import Bundles
 from service.errors import NoModel, UnknownModel
 from service.labels import Labels
@@ -369,3 +370,16 @@ def test_the_metrics_say_which_version_has_which_label(two):
     assert labelled(metrics) == {("din", "stable", VERSION)} | others
     bundles.unload("din")
     assert labelled(metrics) == others
+
+
+def test_a_model_is_ready_for_a_usual_request_before_the_first_one(two, monkeypatch):
+    """onnxruntime asks for memory when it first runs with so many candidates, 20 ms of the first request otherwise."""
+    seen = []
+
+    def counted(graph, searched, *rest):
+        seen.append(searched.inputs["candidate_row"].size)
+        return attend(graph, searched, *rest)
+
+    monkeypatch.setattr("service.loading.attend", counted)
+    Loading("cpu", 1).load(two.bundles / "sim_hard" / VERSION)
+    assert max(seen) >= 500

@@ -61,6 +61,33 @@ def test_as_many_wait_as_have_their_turn_in_time():
         pass
 
 
+def test_the_first_call_says_how_long_the_next_ones_wait():
+    """Beside a zero that nobody measured it would count a tenth, and a burst at the start would wait ten times too long."""
+    queue = Queue(1, 0.05)
+    queue.took(0.03)
+    queue.took(0.01)
+    with handed(queue, 3), pytest.raises(Overloaded, match="about 60 ms, limit 50 ms"), queue.handed():
+        pass
+
+
+def test_nobody_queues_behind_a_thread_that_is_held_up(monkeypatch):
+    """Calls take 1 ms, but one of two threads' has not come back for 60: who came then and waits still says so."""
+    now = 100.0
+    monkeypatch.setattr("service.slots.perf_counter", lambda: now)
+    queue = Queue(2, 0.05)
+    queue.took(0.001)
+    with handed(queue, 2):
+        now += 10  # both work, nobody waits
+        with queue.handed():
+            now += 0.049
+            with queue.handed():
+                now += 0.011
+                with pytest.raises(Overloaded, match="about 60 ms, limit 50 ms"), queue.handed():
+                    pass
+        with queue.handed():
+            pass
+
+
 def test_calls_that_take_longer_than_any_wait_still_find_free_threads():
     queue = Queue(2, 0.05)
     for _ in range(200):

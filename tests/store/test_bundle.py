@@ -385,6 +385,13 @@ def test_a_golden_request_that_lacks_an_array_is_refused_by_name(folder, name):
     golden_refused(folder, lambda path: np.savez(path, **content))
 
 
+def test_a_golden_request_without_candidates_is_refused_by_name(folder):
+    with np.load(folder / "golden.npz") as arrays:
+        content = dict(arrays)
+    none = {key: content[key][:0] for key in ("candidate_row", "candidate_category", "scores")}
+    golden_refused(folder, lambda path: np.savez(path, **content | none))
+
+
 def test_a_golden_request_that_is_no_archive_is_refused_by_name(folder):
     golden_refused(folder, lambda path: path.write_bytes(b"not an archive"))
 
