@@ -38,7 +38,7 @@ GOOD = {"answered_ms": np.full(900, 20.0), "refused_ms": np.full(1100, 2.0)}
         ({"answered_ms": np.r_[np.full(880, 1.0), np.full(20, 31.0)]}, ["p99 of those answered"]),
         ({"answered_ms": np.r_[np.full(895, 1.0), np.full(5, 31.0)]}, []),
         ({"refused_ms": np.full(1100, 6.0)}, ["refusals"]),
-        ({"answered_ms": np.full(700, 20.0), "refused_ms": np.full(1300, 2.0)}, ["answered a second"]),
+        ({"answered_ms": np.full(650, 20.0), "refused_ms": np.full(1350, 2.0)}, ["answered a second"]),
         ({"refused_ms": np.full(500, 2.0)}, ["offered"]),
         ({"others": [504]}, ["neither"]),
         ({"errors": 1}, ["neither"]),
