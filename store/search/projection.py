@@ -61,7 +61,7 @@ class ProjectionSearch(Search):
 
 def bias_of(cross_bias: Floats, cross: Rows) -> Floats:
     """Sum of each cross feature's bias: float32 [L, H]."""
-    total: Floats = cross_bias[0, cross[:, 0]].copy()
+    total: Floats = np.take(cross_bias[0], cross[:, 0], axis=0)
     for j in range(1, cross.shape[1]):
-        total += cross_bias[j, cross[:, j]]
+        total += np.take(cross_bias[j], cross[:, j], axis=0)  # by an index it takes five times as long
     return total

@@ -26,14 +26,13 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "d739efd2"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "82c3aedf"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
 FIRST = 32  # candidates that show how many items the others will need
 PLACES = 2048  # of a list, and two more for each of k
 SAMPLE = 8  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # items in a sample at least
-TOGETHER = 16  # items for each candidate: the keys of no more are copied, to stand together in memory
 
 
 class Room(NamedTuple):
@@ -98,12 +97,9 @@ def union_of_heads(query: Floats, table: Floats, packed: PackedKeys, row: Rows, 
     if k == len(row):
         out[:] = np.arange(k)
         return out
-    items, keys = distinct(row), read_only(table)
+    items = distinct(row)
     room = room_for(len(query), query.shape[1], packed.words.shape[2], len(items.row), len(row), k)
-    at = items.row  # of an item's key
-    if len(at) <= TOGETHER * len(query):
-        keys, at = read_only(keys[at]), np.arange(len(at), dtype=np.int32)
-    search_heads(query, keys, at, *packed, *items, read_only(bias), k, room, out)
+    search_heads(query, read_only(table), *packed, *items, read_only(bias), k, room, out)
     return out
 
 
@@ -118,14 +114,14 @@ def reach_of_head(room: Room, h: int, begin: int, end: int, count: int, index: R
 
 @njit(cache=True, nogil=True, _nrt=False)
 def settle(
-    query: Floats, keys: Floats, at: Rows, start: Rows, member: Rows, c: int, h: int, reached: Rows, found: int, limit: Any,
+    query: Floats, keys: Floats, row: Rows, start: Rows, member: Rows, c: int, h: int, reached: Rows, found: int, limit: Any,
     k: int, room: Room,
 ) -> None:  # fmt: skip
     """Of the items reached, the behaviours at the limit or above it, k at most: best first in `room.ranking[h]`, or,
     for one head, in no order in `room.behaviour`; how many, in `room.ranked[h]`."""
     heads, index, value = query.shape[1], room.behaviour, room.value
     least = ordered(limit) if limit > -np.inf else np.uint32(0)
-    room.kept[h] = score(query, keys, at, room.highest[h], c, h, least, reached, found, room.product, room.best[h])
+    room.kept[h] = score(query, keys, row, room.highest[h], c, h, least, reached, found, room.product, room.best[h])
     if heads == 1 and room.kept[0] > k:  # so many items have a behaviour each that is not below this
         least = kth(room.best[0], k, room.kept[0], 32)
         room.kept[0] = leave_from(least, reached, room.product, room.best[0], room.kept[0])
@@ -141,7 +137,7 @@ def settle(
 
 @njit(cache=True, nogil=True, _nrt=False)
 def search_alone(
-    query: Floats, keys: Floats, at: Rows, start: Rows, member: Rows, c: int, h: int, largest: Any, k: int, room: Room,
+    query: Floats, keys: Floats, row: Rows, start: Rows, member: Rows, c: int, h: int, largest: Any, k: int, room: Room,
 ) -> None:  # fmt: skip
     """`settle` for one candidate and head with a lower limit, and if there are not k then, with none."""
     lone = room.query.shape[1] - TILE
@@ -153,8 +149,8 @@ def search_alone(
         lower -= np.float32(8) * room.margin[h, c] * largest
     for limit in (lower, np.float32(-np.inf)):
         room.limit[h, lone] = limit
-        reach_of_head(room, h, lone, lone + TILE, len(at), room.lone)
-        settle(query, keys, at, start, member, c, h, room.lone[0], room.found[h, lone], limit, k, room)
+        reach_of_head(room, h, lone, lone + TILE, len(row), room.lone)
+        settle(query, keys, row, start, member, c, h, room.lone[0], room.found[h, lone], limit, k, room)
         if room.ranked[h] == k:
             return
 
@@ -172,7 +168,7 @@ def needed(best: Words, count: int, level: np.uint32) -> int:
 
 @njit(cache=True, nogil=True, _nrt=False)
 def search_heads(
-    query: Floats, keys: Floats, at: Rows, packed: Words, packed_scale: Floats, longest: Any, row: Rows, start: Rows,
+    query: Floats, keys: Floats, packed: Words, packed_scale: Floats, longest: Any, row: Rows, start: Rows,
     member: Rows, bias: Floats, k: int, room: Room, out: Rows,
 ) -> None:  # fmt: skip
     """`union_of_heads`, with room to write to."""
@@ -215,12 +211,12 @@ def search_heads(
                 room.ranked[h] = 0
                 if room.found[h, c] <= places:
                     settle(
-                        part, keys, at, start, member, c, h, room.reached[h, c], room.found[h, c], room.limit[h, c], k, room
+                        part, keys, row, start, member, c, h, room.reached[h, c], room.found[h, c], room.limit[h, c], k, room
                     )  # fmt: skip
             depth = 1
             if heads == 1:
                 if room.ranked[0] < k:
-                    search_alone(part, keys, at, start, member, c, 0, largest[0], k, room)
+                    search_alone(part, keys, row, start, member, c, 0, largest[0], k, room)
                 if items < length:
                     ascending(room.behaviour, k, room.marks, length, out[begin + c])
                 else:  # in time order already
@@ -229,7 +225,7 @@ def search_heads(
             else:
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
                 while short >= 0:
-                    search_alone(part, keys, at, start, member, c, short, largest[short], k, room)
+                    search_alone(part, keys, row, start, member, c, short, largest[short], k, room)
                     short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
             for h in range(heads):
                 these = needed(room.best[h], room.kept[h], room.level[h, min(depth, room.ranked[h]) - 1])

@@ -48,13 +48,13 @@ def dot(query: Any, table: Any, q: int, t: int, width: int) -> Any:
 
 @njit(cache=True, nogil=True, _nrt=False)
 def score(
-    query: Floats, keys: Floats, at: Rows, highest: Floats, c: int, h: int, least: Any, reached: Rows, count: int,
+    query: Floats, keys: Floats, row: Rows, highest: Floats, c: int, h: int, least: Any, reached: Rows, count: int,
     product: Floats, best: Words,
 ) -> int:  # fmt: skip
     """Leave in `reached` the items that have a behaviour whose relevance is not below `least`; how many there are.
 
     Args:
-        query: float32 [C, H, d_k]; keys: float32 [.., H, d_k], those of item d at `at[d]`; highest: float32 [D], the
+        query: float32 [C, H, d_k]; keys: float32 [N, H, d_k], those of item d in `row[d]`; highest: float32 [D], the
         largest bias of the head for each item; reached: int32, `count` items; written: product: float32, their dot
         products; best: uint32, the largest relevance of each. Relevances as `ordered` has them.
     """
@@ -62,11 +62,11 @@ def score(
     q, kept = (c * heads + h) * width, 0
     for i in range(count):
         if i + AHEAD < count:
-            later = (np.int64(load_word(at, load_word(reached, i + AHEAD))) * heads + h) * width
+            later = (np.int64(load_word(row, load_word(reached, i + AHEAD))) * heads + h) * width
             for d in range(0, width, LANES):
                 fetch(keys, later + d)
         item = load_word(reached, i)
-        found = dot(query, keys, q, (np.int64(load_word(at, item)) * heads + h) * width, width)
+        found = dot(query, keys, q, (np.int64(load_word(row, item)) * heads + h) * width, width)
         top = np.uint32(ordered(found + load_float(highest, item)))
         reached[kept], product[kept], best[kept] = item, found, top
         kept += int(top >= least)
