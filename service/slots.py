@@ -13,8 +13,8 @@ WEIGHT = 0.1  # of the newest call in the mean of their times, when there are mo
 
 
 class Queue:
-    """How long a call would wait for one of some threads: from how long the last ones took in theirs, and at least as long as
-    who is first in the queue waits already, for a thread may be held up."""
+    """How long a call would wait for one of some threads: from how long the last ones took in theirs. Nobody queues behind who
+    waits for twice the limit already: then a thread is held up."""
 
     def __init__(self, threads: int, limit_s: float) -> None:
         self._threads, self._limit_s = threads, limit_s
@@ -35,7 +35,7 @@ class Queue:
         """
         now, calls = perf_counter(), len(self._handed_at)
         first_waits_since = next(islice(self._handed_at.values(), self._threads, None), now)
-        wait_s = max((calls - self._threads + 1) / self._threads * self._mean_s, now - first_waits_since)
+        wait_s = max((calls - self._threads + 1) / self._threads * self._mean_s, (now - first_waits_since) / 2)
         if wait_s > self._limit_s:
             raise Overloaded(f"queue: a wait of about {wait_s * 1000:.0f} ms, limit {self._limit_s * 1000:g} ms")
         call = object()

@@ -71,7 +71,7 @@ def test_the_first_call_says_how_long_the_next_ones_wait():
 
 
 def test_nobody_queues_behind_a_thread_that_is_held_up(monkeypatch):
-    """Calls take 1 ms, but one of two threads' has not come back for 60: who came then and waits still says so."""
+    """Calls take 1 ms, but one of two threads' has not come back: who waits for more than twice the limit says so."""
     now = 100.0
     monkeypatch.setattr("service.slots.perf_counter", lambda: now)
     queue = Queue(2, 0.05)
@@ -79,9 +79,9 @@ def test_nobody_queues_behind_a_thread_that_is_held_up(monkeypatch):
     with handed(queue, 2):
         now += 10  # both work, nobody waits
         with queue.handed():
-            now += 0.049
+            now += 0.099
             with queue.handed():
-                now += 0.011
+                now += 0.021
                 with pytest.raises(Overloaded, match="about 60 ms, limit 50 ms"), queue.handed():
                     pass
         with queue.handed():
