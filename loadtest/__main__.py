@@ -1,5 +1,7 @@
 """python -m loadtest: the demo, benchmarks, the plan of a fleet, and workloads for load tests."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -161,7 +163,8 @@ def tables_command(bundle: Annotated[Path, typer.Argument(help="A bundle folder,
 
 
 def main() -> None:
-    """Run the command; errors of ours are one line, not a traceback."""
+    """Run the command; errors of ours are one line, not a traceback. Ended by SIGTERM it ends the servers that it started."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except (DemoFailed, StackFailed, StoreUnavailable, ValueError, RedisError) as error:
