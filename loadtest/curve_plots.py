@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
 from service.metrics import STAGES
@@ -35,6 +36,7 @@ def _plot(path: Path, draw: Callable[..., None], points: Sequence[Row], knees: K
     for ax, model in zip(axes[0], models, strict=True):
         draw(ax, [row for row in points if row["model"] == model], knees[model])
         ax.set_title(model)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
@@ -48,7 +50,9 @@ def _against(ax: Axes, rows: list[Row], curve: str, name: str, label: str) -> No
         ax.plot([row[name] for row in chosen], [min(row[p], top) for row in chosen], marker="o", label=p.removesuffix("_ms"))
     ax.axhline(LIMIT_MS, color="grey", linewidth=0.8, linestyle=":")
     ax.set(xlabel=label, ylabel="ms", yscale="log")
-    ax.legend()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))  # 10, 20, 30, 50 ms, not powers of ten
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _rate(ax: Axes, rows: list[Row], at: float | None) -> None:
@@ -74,7 +78,6 @@ def _stages(ax: Axes, rows: list[Row], _: float | None) -> None:
         ax.bar(names, heights, bottom=bottom, label=stage)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     ax.set(xlabel="behaviours of the user", ylabel="ms, mean of each stage")
-    ax.legend(fontsize="small")
 
 
 PLOTS: dict[str, Callable[..., None]] = {
