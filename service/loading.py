@@ -66,12 +66,13 @@ class Loading:
         graph = Graph(bundle, self.providers, self.threads, self.options)
         bundle.registry.candidates([""])  # made, and its kernels compiled, on first use: here, not in the first request
         loaded = LoadedBundle(bundle, graph, MappedTables(bundle))
-        difference, _ = golden_difference(loaded, bundle.golden)
+        golden = bundle.golden
+        difference, _ = golden_difference(loaded, golden)
         if not difference <= graph.tolerance:  # NaN too
             raise BundleInvalid(f"{folder}: golden scores differ by {difference:.2g}, tolerance {graph.tolerance:.2g}")
-        golden = bundle.golden.candidates
-        many = np.arange(WARM) % len(golden.row)
-        _scored(loaded, Candidates(golden.row[many], golden.category[many]))
+        many = np.arange(WARM) % len(golden.scores)
+        candidates = Candidates(golden.candidates.row[many], golden.candidates.category[many])
+        _scored(loaded, golden.model_copy(update={"candidates": candidates}))
         return loaded
 
 
@@ -82,7 +83,7 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
         BundleInvalid: it cannot be scored.
         MemoryError: not now.
     """
-    scores, missing = _scored(loaded, golden.candidates, golden)
+    scores, missing = _scored(loaded, golden)
     if scores.shape != golden.scores.shape:  # numpy would stretch one of them
         raise BundleInvalid(
             f"{loaded.bundle.folder}: the golden request fails (scores of shape {scores.shape} for {golden.scores.shape})"
@@ -90,10 +91,10 @@ def golden_difference(loaded: LoadedBundle, golden: Golden) -> tuple[float, tupl
     return float(np.abs(scores - golden.scores).max()), missing
 
 
-def _scored(loaded: LoadedBundle, candidates: Candidates, golden: Golden | None = None) -> tuple[Floats, tuple[str, ...]]:
-    """Scores of candidates for a golden request's user, and what was missing for them; raises as `golden_difference`."""
-    bundle, golden = loaded.bundle, golden or loaded.bundle.golden
-    call, fetched = Call("golden", candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
+def _scored(loaded: LoadedBundle, golden: Golden) -> tuple[Floats, tuple[str, ...]]:
+    """Scores of a golden request's candidates, and what was missing for them; raises as `golden_difference`."""
+    bundle = loaded.bundle
+    call, fetched = Call("golden", golden.candidates, golden.at, golden.at, golden.context, 0, 0), Fetched(golden.behaviours)
     try:
         searched = search(call, fetched, bundle, loaded.tables_of(call, fetched), takes=loaded.graph.takes)
         return scores_of(attend(loaded.graph, searched, 0, math.inf).logit), searched.degraded

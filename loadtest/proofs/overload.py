@@ -17,7 +17,7 @@ ONE_CORE = {"CTR_REQUEST_THREADS": "1", "CTR_STORE_TIMEOUT_MS": "100"}
 DIFFER = ", ".join(f"{name}={value}" for name, value in ONE_CORE.items())  # from the defaults
 SLO_MS, REFUSED_MS, RECOVERED_S = 30.0, 5.0, 1.0
 TIMES = (2, 5)
-GOODPUT = 0.7  # of the knee, still answered beyond it: a refusal costs a fifteenth of an answer, at 5 times a quarter of the core
+GOODPUT = 0.75  # of the knee, that is still answered beyond it: our own wish
 WHOLE_RUN, PROBED_S = 10, 3.0  # good answers in a row: recovered; how long is looked for them
 
 

@@ -40,9 +40,9 @@ def by_definition(query, item, row, side, index, size, own):
 
 SHAPES = st.fixed_dictionaries({
     "seed": st.integers(0, 99), "candidates": st.integers(1, 6), "heads": st.integers(1, 9),
-    "width": st.sampled_from([16, 48, 80]), "beside": st.sampled_from([0, 16, 32]),
+    "width": st.sampled_from([16, 48]), "beside": st.sampled_from([0, 16, 32]),
     "lists": st.integers(1, 4), "behaviours": st.integers(1, 50),
-    "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 2.0]),
+    "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 3.0]),
 })  # fmt: skip
 
 
@@ -164,7 +164,7 @@ import sys
 import numpy as np
 from store.attention import attend
 from tests.store.test_attention import made
-pooled, weight = attend(*made(7, 9, 3, 48, 16, 4, 30, 200, 0.5), weighs=True)
+pooled, weight = attend(*made(7, 9, 3, 32, 16, 4, 30, 200), weighs=True)
 np.savez(sys.argv[1], pooled=pooled, weight=weight)
 """
 

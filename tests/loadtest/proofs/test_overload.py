@@ -38,7 +38,7 @@ GOOD = {"answered_ms": np.full(900, 20.0), "refused_ms": np.full(1100, 2.0)}
         ({"answered_ms": np.r_[np.full(880, 1.0), np.full(20, 31.0)]}, ["p99 of those answered"]),
         ({"answered_ms": np.r_[np.full(895, 1.0), np.full(5, 31.0)]}, []),
         ({"refused_ms": np.full(1100, 6.0)}, ["refusals"]),
-        ({"answered_ms": np.full(650, 20.0), "refused_ms": np.full(1350, 2.0)}, ["answered a second"]),
+        ({"answered_ms": np.full(700, 20.0), "refused_ms": np.full(1300, 2.0)}, ["answered a second"]),
         ({"refused_ms": np.full(500, 2.0)}, ["offered"]),
         ({"others": [504]}, ["neither"]),
         ({"errors": 1}, ["neither"]),
@@ -61,8 +61,8 @@ def test_the_proof_has_the_default_queue_which_is_within_the_limit_of_answers():
 
 
 def test_what_is_nearly_reached_is_seen_in_the_figures():
-    row = load_rows(paced(np.full(699, 20.0), np.full(1301, 2.0)), "2 x knee", 100.0, 2, 10.0, 0.1)[2]
-    assert (row.value, row.wanted, row.met) == ("69.9", "at least 70.0, 0.7 of the knee", False)
+    row = load_rows(paced(np.full(749, 20.0), np.full(1251, 2.0)), "2 x knee", 100.0, 2, 10.0, 0.1)[2]
+    assert (row.value, row.wanted, row.met) == ("74.9", "at least 75.0, 0.75 of the knee", False)
 
 
 def test_recovery_counts_from_the_end_of_the_burst(monkeypatch):
