@@ -5,20 +5,19 @@ import gc
 import logging
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import admin, ui, v2_routes
 from service.access import admin_of, service_of
+from service.application import Application
 from service.calls import NativeWire, Service
 from service.descriptions import (
     BEHAVIOURS_RESPONSES,
@@ -33,10 +32,8 @@ from service.drain import drained_at_sigterm
 from service.errors import InvalidRequest
 from service.follower import Follower
 from service.loop_lag import lag_observed
-from service.metrics import Metrics, StageTimer
-from service.problems import add_problems, answered
+from service.problems import add_problems
 from service.request import ScoreRequest
-from service.scores import ScoreResponse
 from service.sent_events import Events
 from service.settings import Settings
 from service.version import VERSION
@@ -62,19 +59,17 @@ def create_app(
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not walk it
         with drained_at_sigterm(service, settings.drain_ms / 1000, listener):
-            async with lag_observed(service.metrics.loop_lag):
+            async with lag_observed(service.metrics):
                 yield
         follower.close()
         service.close()
 
-    app = FastAPI(
+    app = Application(
         title="longtrail", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None,
         swagger_ui_oauth2_redirect_url=None, telemetry=TELEMETRY,
         summary="Click probabilities for one user and many candidate items, from lifelong behaviours.",
     )  # fmt: skip
     add_problems(app)
-    straight: dict[tuple[str, str], APIRoute] = {}
-    app.add_middleware(_Counted, app=app, straight=straight)
 
     @app.post(
         "/score", openapi_extra={"requestBody": body_of(ScoreRequest)}, summary="Score one user's candidates",
@@ -90,7 +85,7 @@ def create_app(
     async def events_route(request: Request) -> Response:
         return await service_of(request).events(request)
 
-    straight |= _straight(app, score_route, events_route)
+    app.call_straight(score_route, events_route)
 
     @app.get(
         "/users/{user_id:path}/behaviours",
@@ -132,50 +127,3 @@ def create_app(
 
     describe(app)
     return app
-
-
-def _straight(app: FastAPI, *endpoints: Callable[[Request], Awaitable[Response]]) -> dict[tuple[str, str], APIRoute]:
-    """The routes of these endpoints, by method and path; called without FastAPI's reading of parameters, which they do not
-    use."""
-    found: dict[tuple[str, str], APIRoute] = {}
-    for route in app.router.routes:
-        if isinstance(route, APIRoute) and route.endpoint in endpoints:
-            route.app = answered(route.endpoint)
-            found |= {(method, route.path): route for method in route.methods or ()}
-    return found
-
-
-class _Counted:
-    """Pure ASGI: counts every call and its time, by route and status; while the scorer is about to end, asks callers to connect
-    anew. Calls of the `straight` routes, by method and path, pass by the framework's layers within this one, which they do not
-    need."""
-
-    def __init__(self, inner: ASGIApp, app: FastAPI, straight: Mapping[tuple[str, str], APIRoute]) -> None:
-        self.inner, self.app, self.straight = inner, app, straight
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.inner(scope, receive, send)
-            return
-        timer, code, service = StageTimer(), 500, self.app.state.service
-
-        async def counted_send(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                if service.draining:
-                    message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
-            await send(message)
-
-        inner = self.inner
-        if (found := self.straight.get((scope["method"], scope["path"]))) is not None:
-            scope["route"], inner = found, found.app
-        try:
-            await inner(scope, receive, counted_send)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            metrics: Metrics = service.metrics
-            answered: ScoreResponse | None = scope.get("state", {}).get("answered")
-            model, version = (answered.model, answered.version) if answered else ("", "")
-            metrics.requests.labels(route, str(code), model, version).inc()
-            metrics.duration.labels(route, f"{code // 100}xx").observe(timer.finish())

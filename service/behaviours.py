@@ -24,7 +24,7 @@ from store.connection import text
 from store.leaf_order import compile_kernels
 from store.registry import StoredRegistry, stored_versions
 from store.snapshot import Snapshot
-from store.states import StateRead, UserStates
+from store.states import How, StateRead, UserStates
 from store.types import FIRST_KNOWN, Behaviours, Rows
 
 log = logging.getLogger("longtrail")
@@ -70,6 +70,7 @@ class StoreReader:
         self._checked: dict[str, Checked] = {}  # by the name of a bundle
         self._lock = threading.Lock()
         self._breaker = Breaker()
+        metrics.follow(metrics.breaker, lambda: self._breaker.open)
         self._mismatched: set[str] = set()  # names of bundles whose mismatch has been said
         compile_kernels()
 
@@ -99,15 +100,19 @@ class StoreReader:
             self._metrics.store_errors.labels(reason(error)).inc()
             return Fetched(Behaviours.empty(cross_features), degraded=(reason(error),), store_failed=True)
         finally:
-            self._metrics.store_roundtrip.observe(time.monotonic() - started)
-            self._metrics.breaker.set(self._breaker.open)
+            self._metrics.later(self._metrics.store_roundtrip.observe, time.monotonic() - started)
         late = time.monotonic() - started > self._late_s
+        if not late and not fetched.bad_records:  # nearly always
+            return fetched
         return replace(fetched, late=late, degraded=("bad_record",) if fetched.bad_records else ())
 
     def _counted(self, read: StateRead) -> Fetched:
-        self._metrics.states.labels(read.how).inc()
-        self._metrics.tail.observe(read.tail)
+        self._metrics.later(self._count_state, read.how, read.tail)
         return Fetched(read.behaviours, read.snapshot, bad_records=read.bad_records + read.bad_snapshot)
+
+    def _count_state(self, how: How, tail: int) -> None:
+        self._metrics.states.labels(how).inc()
+        self._metrics.tail.observe(tail)
 
     def _check(self, bundle: Bundle) -> None:
         """Compare what rows and records mean: the line of rows, the schema, and which item has the bundle's last row."""

@@ -42,5 +42,5 @@ def mark_of(path: Path) -> tuple[int, int] | None:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether it is a folder, and a part of another one wherever links lead."""
-    return path.is_dir() and path.resolve().is_relative_to(folder.resolve())
+    """Whether it is a folder, and a part of another one wherever links lead; what holds it is."""
+    return path.is_dir() and (not path.is_symlink() or path.resolve().is_relative_to(folder.resolve()))

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from fastapi import Request, Response
 from redis import Redis
+from starlette.requests import ClientDisconnect
 
 from service.behaviours import StoreReader
 from service.bundles import Bundles
+from service.caller import IN_SCOPE
 from service.errors import BodyTooLarge, DeadlineExceeded, NoMemory, UnsupportedMedia
 from service.events import EventIntake
-from service.finished import Finished, Watcher, watched
+from service.finished import Finished, Watcher, state_of, watched
 from service.loading import Loading
-from service.metrics import STAGES, Metrics, StageTimer
+from service.metrics import STAGES, Metrics, Stage, StageTimer
 from service.pipeline import Scorer, score
 from service.problems import request_id_of
 from service.request import ScoreRequest, parse
@@ -29,6 +31,7 @@ from service.shared_metrics import exposition
 from service.slots import Queue, Slots
 from service.slow_log import SlowLog
 from service.table_refresh import open_refresher
+from service.threads import Threads
 from service.user_map import UserMaps
 from service.users import UserTrees
 from store.connection import connect
@@ -91,7 +94,7 @@ class Service:
         self.refresher = open_refresher(settings, bundles, self.redis, redis_url, self.metrics)
         if self.refresher is not None:
             self.refresher.start(settings.table_poll_s)
-        self.threads = ThreadPoolExecutor(settings.request_threads, thread_name_prefix="score")
+        self.threads = Threads(settings.request_threads, "score")
         self.shadow = Shadow(lambda request: score(request, self.scorer, StageTimer()), self.metrics)
         self.request_log = _open_request_log(settings, bundles, self.metrics)
         self.events_redis: Redis = connect(redis_url, settings.events_timeout_ms / 1000, settings.store_connect_timeout_ms / 1000)
@@ -104,9 +107,8 @@ class Service:
         self.watchers: list[Watcher] = [SlowLog(settings.slow_ms), *([self.traces] if self.traces else [])]
         limit = settings.max_in_flight
         self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
-        self.score_slots, self.event_slots, self.user_slots = (
-            Slots(limit, self.metrics.in_flight), Slots(limit), Slots(limit),
-        )  # fmt: skip
+        self.score_slots, self.event_slots, self.user_slots = Slots(limit), Slots(limit), Slots(limit)
+        self.metrics.follow(self.metrics.in_flight, lambda: self.score_slots.taken)
 
     @property
     def bundles(self) -> Bundles:
@@ -116,23 +118,18 @@ class Service:
     def exposition(self) -> bytes:
         """What /metrics answers."""
         self.bundles.say_ages()
+        self.metrics.count()
         return exposition(self.metrics.registry)
 
     async def score(self, request: Request, wire: Wire) -> Response:
         """A call of scoring, however it is written."""
-        timer = StageTimer()
+        timer = StageTimer(request.scope.get(IN_SCOPE))
         timer.allow(self.settings.timeout_ms)
         watchers = [self._observe, *self.watchers] if wire.counted else self.watchers
         with watched(request, timer, watchers), self.score_slots.take():
             body = await self._read(request, wire.media)
-            given = request.headers.get("x-request-id", "")
-            watch = asyncio.ensure_future(_until_gone(request, timer))
-            try:
-                with self.queue.handed():
-                    loop = asyncio.get_running_loop()
-                    content, headers = await loop.run_in_executor(self.threads, self._answer, wire, body, given, timer, request)
-            finally:
-                watch.cancel()
+            with self.queue.handed():
+                content, headers = await self.threads.run(self._answer, wire, body, timer, request)
         return Response(content, headers=headers | {"server-timing": timer.header()})
 
     async def events(self, request: Request) -> Response:
@@ -176,31 +173,31 @@ class Service:
         except TimeoutError:
             raise DeadlineExceeded(f"queue: no whole body after {self.settings.timeout_ms:g} ms", "queue") from None
 
-    def _answer(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
+    def _answer(self, wire: Wire, body: bytes, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
         """Runs in a thread: bytes to bytes."""
         timer.enter("request")
         began = time.perf_counter()
         try:
-            answer = self._answered(wire, body, given_id, timer, http)
+            answer = self._answered(wire, body, timer, http)
         except MemoryError as error:
             detail = f"{timer.stage}: not enough memory for this request ({str(error) or 'none left'})"
             raise NoMemory(detail, timer.stage) from error
         self.queue.took(time.perf_counter() - began)  # what is dead or refused says nothing of how long a call takes
         return answer
 
-    def _answered(self, wire: Wire, body: bytes, given_id: str, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
-        request = wire.read(body, self.settings.max_candidates)
-        http.state.asked = request
-        http.state.request_id = request_id = request.request_id or request_id_of(given_id)
+    def _answered(self, wire: Wire, body: bytes, timer: StageTimer, http: Request) -> tuple[bytes, dict[str, str]]:
+        request, state = wire.read(body, self.settings.max_candidates), state_of(http.scope)
+        state["asked"] = request
+        state["request_id"] = request_id = request.request_id or request_id_of(http.headers.get("x-request-id", ""))
         if request.timeout_ms is not None:
             timer.allow(request.timeout_ms)
             timer.enter("request")  # its own time may have ended while it waited
         response = score(request, self.scorer, timer)
         content, headers = wire.write(response, request_id)
-        http.state.answered = response
+        state["answered"] = response
         timer.finish()
         if wire.counted:
-            self._count(request, response)
+            self.metrics.later(self._count, len(request.item_ids), response)
             if self.request_log is not None:
                 self.request_log.offer(request, response, request_id)
             self._show(request, response)
@@ -220,12 +217,15 @@ class Service:
     def _observe(self, finished: Finished) -> None:
         """Stage times of what was answered, and of what was too late for it: those say what to look at."""
         if finished.status in (HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT):
-            for stage, seconds in finished.stages.items():
-                self.stages[stage].observe(seconds)
+            self.metrics.later(self._count_stages, finished.stages)
 
-    def _count(self, request: ScoreRequest, response: ScoreResponse) -> None:
+    def _count_stages(self, stages: Mapping[Stage, float]) -> None:
+        for stage, seconds in stages.items():
+            self.stages[stage].observe(seconds)
+
+    def _count(self, candidates: int, response: ScoreResponse) -> None:
         metrics = self.metrics
-        metrics.candidates.observe(len(request.item_ids))
+        metrics.candidates.observe(candidates)
         metrics.behaviours.observe(response.behaviours)
         metrics.unknown_items.inc(response.unknown_items)
         metrics.mean_score.labels(response.model).observe(float(response.scores.mean()))
@@ -236,7 +236,7 @@ class Service:
         """End threads and connections."""
         if self.refresher is not None:
             self.refresher.close()
-        self.threads.shutdown(wait=True)
+        self.threads.close()
         self.shadow.close()
         if self.request_log is not None:
             self.request_log.close()
@@ -276,25 +276,24 @@ async def read_body(request: Request, limit: int, media: tuple[str, ...]) -> byt
     Raises:
         UnsupportedMedia: a type that is not in `media` (none = any is), or an encoding.
         BodyTooLarge: before more than `limit` bytes are held.
+        ClientDisconnect: the caller hung up before it was whole.
     """
-    given = request.headers.get("content-type", "")
+    headers = dict(reversed(request.scope["headers"]))  # of two of a name the first counts
+    given = headers.get(b"content-type", b"").decode("latin-1")
     if media and given.partition(";")[0].strip().lower() not in media:
         raise UnsupportedMedia(f"content-type: {given or 'none'}, {' or '.join(media)} is needed", "content-type")
-    if (encoding := request.headers.get("content-encoding", "identity")) != "identity":
+    if (encoding := headers.get(b"content-encoding", b"identity").decode("latin-1")) != "identity":
         raise UnsupportedMedia(f"content-encoding: {encoding}, none is supported", "content-encoding")
-    stated = request.headers.get("content-length", "")
+    stated = headers.get(b"content-length", b"").decode("latin-1")
     if stated.isdigit() and int(stated) > limit:
         raise BodyTooLarge(f"body: {stated} bytes, limit {limit}", "body")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    body, is_whole = bytearray(), False
+    while not is_whole:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > limit:
             raise BodyTooLarge(f"body: more than {limit} bytes, limit {limit}", "body")
+        is_whole = not message.get("more_body", False)
     return bytes(body)
-
-
-async def _until_gone(request: Request, timer: StageTimer) -> None:
-    """Wait for the caller to hang up; the next stage then does not begin."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    timer.drop()

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
+from starlette.types import Scope
 
 from service.errors import ScorerError
 from service.metrics import Stage, StageTimer
@@ -36,6 +38,12 @@ class Finished:
 Watcher = Callable[[Finished], None]
 
 
+def state_of(scope: Scope) -> dict[str, Any]:
+    """What is known of a call so far: `request_id`, `asked`, `answered`. The framework's `state` is around it."""
+    known: dict[str, Any] = scope.setdefault("state", {})
+    return known
+
+
 @contextmanager
 def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> Iterator[None]:
     """Tell the watchers when the block has ended, well or not."""
@@ -52,11 +60,10 @@ def watched(http: Request, timer: StageTimer, watchers: Sequence[Watcher]) -> It
         if watchers:
             if error:
                 timer.finish()
-            state, route = http.state, http.scope.get("route")
+            state, route = state_of(http.scope), http.scope.get("route")
             finished = Finished(
                 http.scope["path"] if route is None else route.path, http.headers, status, error,
-                getattr(state, "request_id", ""), getattr(state, "asked", None), getattr(state, "answered", None), time.time(),
-                timer.seconds,
+                state.get("request_id", ""), state.get("asked"), state.get("answered"), time.time(), timer.seconds,
             )  # fmt: skip
             for watcher in watchers:
                 watcher(finished)

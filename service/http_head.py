@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.caller import IN_SCOPE, Caller
+
 MAX_BYTES = 16_384  # of the path and all headers
 MAX_S = 10.0  # from the first byte of a head to its last one
 SILENT_S = 65.0  # that a new connection may say nothing
@@ -27,6 +29,7 @@ class LimitedHttp(HttpToolsProtocol):
         self._is_refused = False  # nothing more is read
         self._parsed_bytes = self._received_bytes = 0  # of the head: parsed; received, as far as they are surely its own
         self._timer: asyncio.TimerHandle | None = None
+        self._caller = Caller()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A caller connects."""
@@ -35,6 +38,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A caller is gone."""
+        self._caller.gone = True
         self._wait(None)
         super().connection_lost(exc)
 
@@ -56,6 +60,7 @@ class LimitedHttp(HttpToolsProtocol):
         self._parsed_bytes = self._received_bytes = 0
         self._wait(MAX_S)
         super().on_message_begin()
+        self.scope[IN_SCOPE] = self._caller  # type: ignore[literal-required]
 
     def on_url(self, url: bytes) -> None:
         """A piece of its path."""

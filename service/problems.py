@@ -10,7 +10,6 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import REJECTED, NoMemory, ScorerError
 
@@ -29,22 +28,18 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _bug)
 
 
-def answered(endpoint: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
-    """An endpoint as ASGI, its errors answered as `add_problems` has them; bugs are left to the application."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        try:
-            response = await endpoint(request)
-        except ScorerError as error:
-            response = await _scorer_error(request, error)
-        except MemoryError as error:
-            response = await _no_memory(request, error)
-        except ClientDisconnect as error:
-            response = await _gone(request, error)
-        await response(scope, receive, send)
-
-    return answer
+async def answered(endpoint: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+    """What an endpoint answers, its errors as `add_problems` has them."""
+    try:
+        return await endpoint(request)
+    except ScorerError as error:
+        return await _scorer_error(request, error)
+    except MemoryError as error:
+        return await _no_memory(request, error)
+    except ClientDisconnect as error:
+        return await _gone(request, error)
+    except Exception as error:  # the edge
+        return await _bug(request, error)
 
 
 def request_id_of(given: str) -> str:

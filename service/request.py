@@ -124,7 +124,8 @@ def understand(request: ScoreRequest, bundle: Bundle) -> Call:
         InvalidRequest: a context name that the bundle does not know.
     """
     schema = bundle.manifest.schema_
-    _check_context(request.context, schema.context_names)
+    if request.context:
+        _check_context(request.context, schema.context_names)
     at = int(time.time()) if request.at is None else request.at
     candidates = bundle.registry.candidates(request.item_ids)
     return Call(

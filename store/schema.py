@@ -104,10 +104,9 @@ class Schema(BaseModel):
     def encode_context(self, given: Mapping[str, object], at: int) -> NDArray[np.int32]:
         """Context int32 [F] in the schema's order; the clock's own values where none are given."""
         moment = datetime.fromtimestamp(at, UTC)
-        clock = {"hour": moment.hour, "weekday": moment.weekday()}
-        values = {name: given.get(name) for name in self.context_names}
-        values |= {name: clock.get(name) for name, value in values.items() if value is None}  # null is absent
-        return np.array([feature.encode(values[feature.name]) for feature in self.context], np.int32)
+        values: dict[str, object] = {"hour": moment.hour, "weekday": moment.weekday()}
+        values |= {name: value for name, value in given.items() if value is not None}  # null is absent
+        return np.array([feature.encode(values.get(feature.name)) for feature in self.context], np.int32)
 
 
 def stored_schema(redis: Redis, data: str) -> Schema | None:

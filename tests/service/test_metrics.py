@@ -282,6 +282,29 @@ def test_the_store_is_watched(shared_tiny, fresh):
     assert found['ctr_store_errors_total{kind="store_down"}'] == 1
 
 
+def test_what_a_call_leaves_is_counted_in_order_and_gauges_follow():
+    metrics, seen, taken = Metrics(), [], [3]
+    metrics.follow(metrics.in_flight, lambda: taken[0])
+    for i in range(5):
+        metrics.later(seen.append, i)
+    assert seen == []
+    assert metrics.count(at_most=2)
+    assert seen == [0, 1]
+    taken[0] = 7
+    assert not metrics.count()
+    assert seen == [0, 1, 2, 3, 4]
+    assert metrics.registry.get_sample_value("ctr_inflight_requests") == 7
+
+
+def test_what_calls_leave_does_not_wait_for_somebody_to_look(shared_tiny):
+    """One process of several is scraped for all: the others count without."""
+    with served(shared_tiny.bundles) as (client, app):
+        scored(client)
+        counted = app.state.service.metrics.registry.get_sample_value
+        until(lambda: counted("ctr_behaviours_per_request_count") == 1, limit_s=5)
+        until(lambda: counted("ctr_breaker_state") == 1, limit_s=5)
+
+
 def test_the_models_served_are_listed(fresh):
     found = samples(fresh)
     assert found['ctr_model_info{model="din",provider="cpu",version="20260131T120000Z"}'] == 1
