@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.attention import numbered
-from store.gaps import gap_buckets
+from store.gaps import gap_and
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Floats, Retrieved, Rows
 
@@ -53,10 +53,7 @@ Form = Literal["groups", "lists", "life"]  # what a graph takes: as above, in li
 
 def cross_with_gap(behaviours: Behaviours, at: int) -> Rows:
     """int32 [L, 1 + J]: the bucket of the gap to `at`, then the stored buckets."""
-    out = np.empty((len(behaviours), 1 + behaviours.cross.shape[1]), np.int32)
-    out[:, 0] = gap_buckets(behaviours.ts, at)
-    out[:, 1:] = behaviours.cross
-    return out
+    return gap_and(behaviours.cross, behaviours.ts, at)
 
 
 def graph_inputs(

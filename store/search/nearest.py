@@ -67,7 +67,7 @@ def nearest_of_all(targets: Signatures, signature: Signatures, row: Rows, k: int
         ("u8", (length // 64 + length // 4096 + 2,)),
     ))  # fmt: skip
     out = np.empty((candidates, k), np.int32)
-    search_items(targets, signature[items.row], items.start, items.member, length, k, room, out)
+    search_items(targets, np.take(signature, items.row), items.start, items.member, length, k, room, out)
     return out
 
 
