@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.bounds import TILE, guess_limits, kth, ordered, reach
+from store.search.bounds import TILE, guess_limits, kth, list_marked, ordered, reach
 from store.search.distinct import distinct
 from store.search.lanes import LANES, count_from, load_words
 from store.search.packing import LARGEST, PAIR, PackedKeys, Words, lay_out, pack_queries
@@ -26,11 +26,10 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "82c3aedf"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "6c6006f9"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
-LISTS = 512  # lists of a candidate and head each that are filled before the first is looked at
+MARKS = 1 << 21  # bits, for items that are reached, before the first of them are looked at: they stay in the cache
 FIRST = 32  # candidates that show how many items the others will need
-PLACES = 2048  # of a list, and two more for each of k
 SAMPLE = 8  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # items in a sample at least
 
@@ -50,11 +49,10 @@ class Room(NamedTuple):
     margin: Floats
     limit: Floats
     sample: Floats  # float32 [4 x D]
-    found: Rows  # int32 [H, C]
-    reached: Rows  # int32 [H, C, places]
-    lone: Rows  # int32 [1, D]
-    product: Floats  # float32 [D]
-    best: Words  # uint32 [H, D]
+    reached: Words  # uint32 [H, C, D / 32], a bit each
+    item: Rows  # int32 [D + 16]
+    product: Floats  # float32 [D + 16]
+    best: Words  # uint32 [H, D + 16]
     kept: NDArray[np.int64]  # int64 [H]
     behaviour: Rows  # int32 [L + 32]
     value: Words  # uint32 [L + 32], as the next
@@ -71,15 +69,13 @@ WORKSPACE = Workspace()
 def room_for(candidates: int, heads: int, word_count: int, items: int, length: int, k: int) -> Room:
     """Room in this thread's memory, for some of the candidates at a time. Cost: bytes, about 4 (W + 6) an item and head."""
     blocks = -(-items // PAIR) * 2
-    chunk = min(max(LISTS // heads // TILE, FIRST // TILE), -(-candidates // TILE)) * TILE + TILE
-    places = min(items, PLACES + 2 * k) + PAIR
+    chunk = min(max(MARKS // (heads * blocks * LANES * TILE), FIRST // TILE), -(-candidates // TILE)) * TILE + TILE
     padded, rows, beyond = (heads, blocks * LANES), (heads, chunk), (length + PAIR,)
     return Room(*WORKSPACE.arrays(
         ("u4", (heads, blocks, word_count, LANES)), ("f4", padded), ("f4", padded), ("f4", (heads, items)),
         ("f4", (heads, length + LANES)), ("f4", (heads,)),
         ("i4", (*rows, word_count)), ("i4", rows), ("f4", rows), ("f4", rows), ("f4", rows),
-        ("f4", (TILE * blocks * LANES,)), ("i4", rows),
-        ("i4", (*rows, places)), ("i4", (1, items + PAIR)), ("f4", (items + 1,)),
+        ("f4", (TILE * blocks * LANES,)), ("u4", (*rows, blocks // 2)), ("i4", (items + LANES,)), ("f4", (items + LANES,)),
         ("u4", (heads, items + LANES)), ("i8", (heads,)),
         ("i4", beyond), ("u4", beyond), ("u4", beyond), ("i4", (heads, k)), ("u4", (heads, k)), ("i8", (heads,)),
         ("u8", (length // 64 + length // 4096 + 2,)),
@@ -104,22 +100,23 @@ def union_of_heads(query: Floats, table: Floats, packed: PackedKeys, row: Rows, 
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def reach_of_head(room: Room, h: int, begin: int, end: int, count: int, index: Rows) -> None:
+def reach_of_head(room: Room, h: int, begin: int, end: int) -> None:
     """`reach` for the candidates `begin` to `end`."""
     reach(
         room.words[h], room.scale[h], room.raised[h], room.query[h, begin:end], room.start[h, begin:end], room.step[h, begin:end],
-        room.margin[h, begin:end], room.limit[h, begin:end], count, index, room.found[h, begin:end],
+        room.margin[h, begin:end], room.limit[h, begin:end], room.reached[h, begin:end],
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def settle(
-    query: Floats, keys: Floats, row: Rows, start: Rows, member: Rows, c: int, h: int, reached: Rows, found: int, limit: Any,
-    k: int, room: Room,
+    query: Floats, keys: Floats, row: Rows, start: Rows, member: Rows, c: int, h: int, marks: Words, limit: Any, k: int,
+    room: Room,
 ) -> None:  # fmt: skip
-    """Of the items reached, the behaviours at the limit or above it, k at most: best first in `room.ranking[h]`, or,
+    """Of the items marked, the behaviours at the limit or above it, k at most: best first in `room.ranking[h]`, or,
     for one head, in no order in `room.behaviour`; how many, in `room.ranked[h]`."""
-    heads, index, value = query.shape[1], room.behaviour, room.value
+    heads, reached, index, value = query.shape[1], room.item, room.behaviour, room.value
+    found = list_marked(marks, len(row), reached)
     least = ordered(limit) if limit > -np.inf else np.uint32(0)
     room.kept[h] = score(query, keys, row, room.highest[h], c, h, least, reached, found, room.product, room.best[h])
     if heads == 1 and room.kept[0] > k:  # so many items have a behaviour each that is not below this
@@ -144,13 +141,11 @@ def search_alone(
     for w in range(room.query.shape[2]):
         room.query[h, lone, w] = room.query[h, c, w]
     room.start[h, lone], room.step[h, lone], room.margin[h, lone] = room.start[h, c], room.step[h, c], room.margin[h, c]
-    lower = room.limit[h, c]
-    if room.found[h, c] <= room.reached.shape[2] - PAIR:  # the list was whole, and too short
-        lower -= np.float32(8) * room.margin[h, c] * largest
+    lower = room.limit[h, c] - np.float32(8) * room.margin[h, c] * largest
     for limit in (lower, np.float32(-np.inf)):
         room.limit[h, lone] = limit
-        reach_of_head(room, h, lone, lone + TILE, len(row), room.lone)
-        settle(query, keys, row, start, member, c, h, room.lone[0], room.found[h, lone], limit, k, room)
+        reach_of_head(room, h, lone, lone + TILE)
+        settle(query, keys, row, start, member, c, h, room.reached[h, lone], limit, k, room)
         if room.ranked[h] == k:
             return
 
@@ -173,7 +168,7 @@ def search_heads(
 ) -> None:  # fmt: skip
     """`union_of_heads`, with room to write to."""
     count, heads, width = query.shape
-    items, length, places = len(row), len(member) - LANES, room.reached.shape[2] - PAIR
+    items, length = len(row), len(member) - LANES
     lay_out(
         packed, packed_scale, row, start, member, bias, width, room.words, room.scale, room.raised, room.highest, room.own,
         room.largest,
@@ -189,6 +184,7 @@ def search_heads(
     begin, chunk = 0, min(FIRST, room.query.shape[1] - TILE)
     while begin < count:
         members = min(chunk, count - begin)
+        tiles = (members + TILE - 1) // TILE * TILE
         part = query[begin : begin + members]
         expected = wanted * min(sampled / items, 1.0)
         place = int(1.05 * expected + 2.2 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
@@ -197,22 +193,18 @@ def search_heads(
             if place < min(sampled, items):
                 guess_limits(
                     room.words[h], room.scale[h], room.raised[h], room.query[h], room.start[h], room.step[h], every, place,
-                    room.limit[h, :chunk], room.sample, room.scratch,
+                    room.limit[h, :tiles], room.sample, room.scratch,
                 )  # fmt: skip
             for c in range(room.query.shape[1]):
                 if c >= members:  # nobody, whom nothing reaches
                     room.start[h, c], room.step[h, c], room.margin[h, c], room.limit[h, c] = 0, 0, 0, np.inf
                 elif place >= min(sampled, items) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
                     room.limit[h, c], room.margin[h, c] = -np.inf, 0
-            reach_of_head(room, h, 0, chunk, items, room.reached[h])
+            reach_of_head(room, h, 0, tiles)
         total, square = 0.0, 0.0
         for c in range(members):
             for h in range(heads):
-                room.ranked[h] = 0
-                if room.found[h, c] <= places:
-                    settle(
-                        part, keys, row, start, member, c, h, room.reached[h, c], room.found[h, c], room.limit[h, c], k, room
-                    )  # fmt: skip
+                settle(part, keys, row, start, member, c, h, room.reached[h, c], room.limit[h, c], k, room)
             depth = 1
             if heads == 1:
                 if room.ranked[0] < k:
