@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from store.search.lanes import LANES, bits_of, fetch, float_of, load_word
-from store.search.workspace import read_only
+from store.search.workspace import aligned, read_only
 from store.types import Floats, Rows
 
 MADE_WITH = "4595944b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
@@ -40,7 +40,7 @@ class PackedKeys(NamedTuple):
     def of(table: Floats) -> "PackedKeys":
         """Of a table float32 [N, H, d_k]. Cost: about 0.1 us for 64 numbers."""
         items, heads, width = table.shape
-        words, scale = np.empty((items, heads, -(-width // 4)), np.uint32), np.empty((items, heads), np.float32)
+        words, scale = aligned("u4", (items, heads, -(-width // 4))), np.empty((items, heads), np.float32)
         return PackedKeys(words, scale, pack_keys(read_only(table), words, scale))
 
 

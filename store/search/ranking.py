@@ -11,7 +11,7 @@ from store.search.lanes import LANES, count_from, load_word, load_words, lowest_
 from store.search.packing import Words
 from store.types import Rows
 
-MADE_WITH = "b3772d55"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "c7348de3"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Marks = NDArray[np.uint64]
 
