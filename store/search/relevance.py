@@ -187,7 +187,7 @@ def search_heads(
         tiles = (members + TILE - 1) // TILE * TILE
         part = query[begin : begin + members]
         expected = wanted * min(sampled / items, 1.0)
-        place = int(1.05 * expected + 2.2 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
+        place = int(1.05 * expected + 1.6 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
         for h in range(heads):
             pack_queries(part, h, longest[h], room.query[h], room.start[h], room.step[h], room.margin[h])
             if place < min(sampled, items):
@@ -226,4 +226,4 @@ def search_heads(
         begin += members
         chunk = room.query.shape[1] - TILE
         mean = total / (members * heads)
-        wanted = min(mean + 1.5 * np.sqrt(max(square / (members * heads) - mean * mean, 0.0)) + 2, float(k))
+        wanted = min(mean + np.sqrt(max(square / (members * heads) - mean * mean, 0.0)) + 2, float(k))
