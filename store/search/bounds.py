@@ -49,17 +49,30 @@ def from_ordered(order: np.uint32) -> Any:
     return float_of(np.uint32(order ^ np.uint32(0x80000000) if order & np.uint32(0x80000000) else ~order))
 
 
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def first_bits(count: int) -> Any:
+    """So many bits set, sixteen at most."""
+    return (np.uint64(1) << np.uint64(min(count, LANES))) - np.uint64(1)
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def kth(values: Words, k: int, n: int, bits: int) -> np.uint32:
     """What the k largest of the first n of uint32 reach, k in 1..n, and no other where they are not equal; or less, if that
-    is not in its upper `bits`. Cost: bits * n / 16 at most. The places up to the next multiple of sixteen are overwritten.
+    is not in its upper `bits`. Cost: (bits + 1) * n / 16 at most, less where the values have their first bits in common. The
+    places up to the next multiple of sixteen are overwritten.
     """
+    all_have, one_has = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(n):
+        all_have, one_has = np.uint32(all_have & values[i]), np.uint32(one_has | values[i])
     end = (n + LANES - 1) // LANES * LANES
     for i in range(n, end):
         values[i] = 0
-    found = np.uint32(0)
-    for bit in range(31, 31 - bits, -1):
-        trial = np.uint32(found | np.uint32(1) << np.uint32(bit))
+    bit = 31
+    while bit >= 0 and (all_have ^ one_has) >> np.uint32(bit) == 0:
+        bit -= 1
+    found = np.uint32(np.uint64(all_have) >> np.uint64(bit + 1) << np.uint64(bit + 1))
+    for lower in range(bit, 31 - bits, -1):
+        trial = np.uint32(found | np.uint32(1) << np.uint32(lower))
         count = 0
         for i in range(0, end, LANES):
             count += count_from(load_words(values, i), trial)

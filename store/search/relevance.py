@@ -26,7 +26,7 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "9c370838"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "ee2d47ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 MARKS = 1 << 21  # bits, for items that are reached, before the first of them are looked at: they stay in the cache
 FIRST = 32  # candidates that show how many items the others will need

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from store.search.bounds import first_bits
 from store.search.lanes import (
     LANES,
     at_least,
@@ -30,7 +31,7 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "7dc2384e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "58037b43"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
@@ -45,12 +46,6 @@ def dot(query: Any, table: Any, q: int, t: int, width: int) -> Any:
     if d < width:
         total = plus(total, times(load_first(query, q + d, width - d), load_first(table, t + d, width - d)))
     return sum_of(total)
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def first_bits(count: int) -> Any:
-    """So many bits set, sixteen at most."""
-    return (np.uint64(1) << np.uint64(min(count, LANES))) - np.uint64(1)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
