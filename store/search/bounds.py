@@ -29,7 +29,7 @@ from store.search.lanes import (
 from store.search.packing import PAIR, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "7dc2384e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "d5ff1e52"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TILE = 4  # candidates that share a load of the keys
 PANEL = 64  # pairs of blocks that stay in the cache while all candidates are compared with them

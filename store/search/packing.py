@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.lanes import LANES, bits_of, fetch, float_of, load_word
+from store.search.lanes import LANES, bits_of, fetch, float_of, load_float, load_word
 from store.search.workspace import aligned, read_only
 from store.types import Floats, Rows
 
@@ -168,3 +168,19 @@ def lay_out(
                 largest_scale[h] = scale[h, d]
             for w in range(word_count):
                 words[h, block, w, lane] = packed[row[d], h, w]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def gather(keys: Floats, row: Rows, near: Floats, place: Rows) -> None:
+    """The keys of a request's different items side by side, float32 [D x H x d_k], and the row of each there, int32 [D].
+
+    A few thousand rows of a large table are in as many pages of memory, more than a processor keeps track of.
+    """
+    count, size = len(row), keys.shape[1] * keys.shape[2]
+    for d in range(count):
+        this, later = np.int64(row[d]) * size, np.int64(row[min(d + AHEAD, count - 1)]) * size
+        for i in range(0, size, LANES):
+            fetch(keys, later + i)
+        for i in range(size):
+            near[d * size + i] = load_float(keys, this + i)
+        place[d] = d

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from store.search.bounds import TILE, guess_limits, kth, list_marked, ordered, reach
 from store.search.distinct import distinct
 from store.search.lanes import LANES, count_from, load_words
-from store.search.packing import LARGEST, PAIR, PackedKeys, Words, lay_out, pack_queries
+from store.search.packing import LARGEST, PAIR, PackedKeys, Words, gather, lay_out, pack_queries
 from store.search.ranking import Marks, ascending, leave_best, rank, take_in_turn
 from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "ee2d47ae"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "af2b4c99"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 MARKS = 1 << 21  # bits, for items that are reached, before the first of them are looked at: they stay in the cache
+NEAR = 1 << 19  # numbers: so many keys are gathered, if they are read often, as they stay in the cache
 FIRST = 32  # candidates that show how many items the others will need
 SAMPLE = 8  # one of so many pairs of blocks is in the sample of a long life
 SAMPLED = 1024  # items in a sample at least
@@ -61,15 +62,18 @@ class Room(NamedTuple):
     level: Words  # uint32 [H, k]
     ranked: NDArray[np.int64]  # int64 [H]
     marks: Marks  # uint64 [L / 64, and a 64th of that], zeros
+    keys: Floats  # float32 [D x H x d_k], and
+    place: Rows  # int32 [D]: both empty where keys are read in their table
 
 
 WORKSPACE = Workspace()
 
 
-def room_for(candidates: int, heads: int, word_count: int, items: int, length: int, k: int) -> Room:
+def room_for(candidates: int, heads: int, width: int, word_count: int, items: int, length: int, k: int) -> Room:
     """Room in this thread's memory, for some of the candidates at a time. Cost: bytes, about 4 (W + 6) an item and head."""
     blocks = -(-items // PAIR) * 2
     chunk = min(max(MARKS // (heads * blocks * LANES * TILE), FIRST // TILE), -(-candidates // TILE)) * TILE + TILE
+    near = items if items * heads * width <= NEAR and 4 * items < candidates * k else 0
     padded, rows, beyond = (heads, blocks * LANES), (heads, chunk), (length + PAIR,)
     return Room(*WORKSPACE.arrays(
         ("u4", (heads, blocks, word_count, LANES)), ("f4", padded), ("f4", padded), ("f4", (heads, items)),
@@ -78,7 +82,7 @@ def room_for(candidates: int, heads: int, word_count: int, items: int, length: i
         ("f4", (TILE * blocks * LANES,)), ("u4", (*rows, blocks // 2)), ("i4", (items + LANES,)), ("f4", (items + LANES,)),
         ("u4", (heads, items + LANES)), ("i8", (heads,)),
         ("i4", beyond), ("u4", beyond), ("u4", beyond), ("i4", (heads, k)), ("u4", (heads, k)), ("i8", (heads,)),
-        ("u8", (length // 64 + length // 4096 + 2,)),
+        ("u8", (length // 64 + length // 4096 + 2,)), ("f4", (near * heads * width,)), ("i4", (near,)),
     ))  # fmt: skip
 
 
@@ -94,8 +98,13 @@ def union_of_heads(query: Floats, table: Floats, packed: PackedKeys, row: Rows, 
         out[:] = np.arange(k)
         return out
     items = distinct(row)
-    room = room_for(len(query), query.shape[1], packed.words.shape[2], len(items.row), len(row), k)
-    search_heads(query, read_only(table), *packed, *items, read_only(bias), k, room, out)
+    candidates, heads, width = query.shape
+    room = room_for(candidates, heads, width, packed.words.shape[2], len(items.row), len(row), k)
+    keys, place = read_only(table), items.row
+    if len(room.place):
+        gather(keys, items.row, room.keys, room.place)
+        keys, place = read_only(room.keys.reshape(-1, heads, width)), room.place
+    search_heads(query, keys, place, *packed, *items, read_only(bias), k, room, out)
     return out
 
 
@@ -163,7 +172,7 @@ def needed(best: Words, count: int, level: np.uint32) -> int:
 
 @njit(cache=True, nogil=True, _nrt=False)
 def search_heads(
-    query: Floats, keys: Floats, packed: Words, packed_scale: Floats, longest: Any, row: Rows, start: Rows,
+    query: Floats, keys: Floats, place: Rows, packed: Words, packed_scale: Floats, longest: Any, row: Rows, start: Rows,
     member: Rows, bias: Floats, k: int, room: Room, out: Rows,
 ) -> None:  # fmt: skip
     """`union_of_heads`, with room to write to."""
@@ -187,28 +196,28 @@ def search_heads(
         tiles = (members + TILE - 1) // TILE * TILE
         part = query[begin : begin + members]
         expected = wanted * min(sampled / items, 1.0)
-        place = int(1.05 * expected + 1.6 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
+        nth = int(1.05 * expected + 1.6 * np.sqrt(expected * max(1 - sampled / items, 0.0)) + 1)
         for h in range(heads):
             pack_queries(part, h, longest[h], room.query[h], room.start[h], room.step[h], room.margin[h])
-            if place < min(sampled, items):
+            if nth < min(sampled, items):
                 guess_limits(
-                    room.words[h], room.scale[h], room.raised[h], room.query[h], room.start[h], room.step[h], every, place,
+                    room.words[h], room.scale[h], room.raised[h], room.query[h], room.start[h], room.step[h], every, nth,
                     room.limit[h, :tiles], room.sample, room.scratch,
                 )  # fmt: skip
             for c in range(room.query.shape[1]):
                 if c >= members:  # nobody, whom nothing reaches
                     room.start[h, c], room.step[h, c], room.margin[h, c], room.limit[h, c] = 0, 0, 0, np.inf
-                elif place >= min(sampled, items) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
+                elif nth >= min(sampled, items) or not room.margin[h, c] * largest[h] < LARGEST:  # no bound: all are scored
                     room.limit[h, c], room.margin[h, c] = -np.inf, 0
             reach_of_head(room, h, 0, tiles)
         total, square = 0.0, 0.0
         for c in range(members):
             for h in range(heads):
-                settle(part, keys, row, start, member, c, h, room.reached[h, c], room.limit[h, c], k, room)
+                settle(part, keys, place, start, member, c, h, room.reached[h, c], room.limit[h, c], k, room)
             depth = 1
             if heads == 1:
                 if room.ranked[0] < k:
-                    search_alone(part, keys, row, start, member, c, 0, largest[0], k, room)
+                    search_alone(part, keys, place, start, member, c, 0, largest[0], k, room)
                 if items < length:
                     ascending(room.behaviour, k, room.marks, length, out[begin + c])
                 else:  # in time order already
@@ -217,7 +226,7 @@ def search_heads(
             else:
                 short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
                 while short >= 0:
-                    search_alone(part, keys, row, start, member, c, short, largest[short], k, room)
+                    search_alone(part, keys, place, start, member, c, short, largest[short], k, room)
                     short, depth = take_in_turn(room.ranking, room.ranked, k, room.marks, length, out[begin + c])
             for h in range(heads):
                 these = needed(room.best[h], room.kept[h], room.level[h, min(depth, room.ranked[h]) - 1])
