@@ -33,7 +33,7 @@ from store.search.lanes import (
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "09f7229b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "330da68e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 FOUR = 4  # heads side by side: their sums stay in registers
 LOWEST = np.float32(-3e38)  # below every relevance

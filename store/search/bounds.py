@@ -11,7 +11,6 @@ from store.search.lanes import (
     add_dots,
     bits_of,
     count_from,
-    counted,
     float_of,
     floats_of,
     larger,
@@ -19,10 +18,10 @@ from store.search.lanes import (
     load_floats,
     load_word,
     load_words,
+    lowest_bit,
     not_below,
     popcount,
     store,
-    store_marked,
     times_plus,
     to_floats,
     words_of,
@@ -30,7 +29,7 @@ from store.search.lanes import (
 from store.search.packing import PAIR, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "5b23b4f1"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "d5ff1e52"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TILE = 4  # candidates that share a load of the keys
 PANEL = 64  # pairs of blocks that stay in the cache while all candidates are compared with them
@@ -50,17 +49,30 @@ def from_ordered(order: np.uint32) -> Any:
     return float_of(np.uint32(order ^ np.uint32(0x80000000) if order & np.uint32(0x80000000) else ~order))
 
 
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def first_bits(count: int) -> Any:
+    """So many bits set, sixteen at most."""
+    return (np.uint64(1) << np.uint64(min(count, LANES))) - np.uint64(1)
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def kth(values: Words, k: int, n: int, bits: int) -> np.uint32:
     """What the k largest of the first n of uint32 reach, k in 1..n, and no other where they are not equal; or less, if that
-    is not in its upper `bits`. Cost: bits * n / 16 at most. The places up to the next multiple of sixteen are overwritten.
+    is not in its upper `bits`. Cost: (bits + 1) * n / 16 at most, less where the values have their first bits in common. The
+    places up to the next multiple of sixteen are overwritten.
     """
+    all_have, one_has = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(n):
+        all_have, one_has = np.uint32(all_have & values[i]), np.uint32(one_has | values[i])
     end = (n + LANES - 1) // LANES * LANES
     for i in range(n, end):
         values[i] = 0
-    found = np.uint32(0)
-    for bit in range(31, 31 - bits, -1):
-        trial = np.uint32(found | np.uint32(1) << np.uint32(bit))
+    bit = 31
+    while bit >= 0 and (all_have ^ one_has) >> np.uint32(bit) == 0:
+        bit -= 1
+    found = np.uint32(np.uint64(all_have) >> np.uint64(bit + 1) << np.uint64(bit + 1))
+    for lower in range(bit, 31 - bits, -1):
+        trial = np.uint32(found | np.uint32(1) << np.uint32(lower))
         count = 0
         for i in range(0, end, LANES):
             count += count_from(load_words(values, i), trial)
@@ -100,60 +112,56 @@ def bound(dot: Any, scale: Any, bias: Any, step: Any, margin: Any) -> Any:
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def reached(dots: Any, scales: Any, biases: Any, step: Any, margin: Any, limit: Any, c: Any) -> Any:
     """Bit j of the answer: the upper bound of the j-th of 32 items is not below the limit of candidate `c`."""
-    factor, summand, least = load_float(step, c), load_float(margin, c), floats_of(load_float(limit, c))
-    low = not_below(bound(dots[0], scales[0], biases[0], factor, summand), least)
-    return low | not_below(bound(dots[1], scales[1], biases[1], factor, summand), least) << np.uint64(LANES)
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def append(hits: Any, first: int, index: Rows, places: int, c: int, count: Rows) -> None:
-    """Put the items whose bits are set into a candidate's list; what has no place is only counted."""
-    listed = np.int64(count[c])
-    if listed + PAIR > places:
-        listed += np.int64(popcount(hits))
-    else:
-        listed += store_marked(index, c * places + listed, counted(np.int32(first)), hits)
-        upper = counted(np.int32(first + LANES))
-        listed += store_marked(index, c * places + listed, upper, hits >> np.uint64(LANES))
-    count[c] = listed
+    factor, summand = load_float(step, c), load_float(margin, c)
+    first = bound(dots[0], scales[0], biases[0], factor, summand)
+    return not_below(first, bound(dots[1], scales[1], biases[1], factor, summand), load_float(limit, c))
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def reach(
     words: Words, scale: Floats, bias: Floats, query: NDArray[np.int32], start: Rows, step: Floats, margin: Floats, limit: Floats,
-    length: int, index: Rows, count: Rows,
+    marks: Words,
 ) -> None:  # fmt: skip
-    """Of one head, the items whose upper bound is not below each candidate's limit, ascending. C is whole tiles.
+    """Of one head, the items whose upper bound is not below each candidate's limit. C is whole tiles.
+
+    A bit for each item, set or not: to put an item into a list as soon as it is found costs a branch that is hard to foresee.
 
     Args:
-        words .. margin: see `packing`; limit: float32 [C]; length: how many items; written: index: int32 [C or fewer,
-        places]; count: int32 [C], more than there are places, less 32, where the list is cut off.
+        words .. margin: see `packing`; limit: float32 [C]; written: marks: uint32 [C, D / 32], bit i of a row for item i.
     """
     blocks, word_count, _ = words.shape
-    lists, places = index.shape
-    candidates = len(query)
-    for c in range(candidates):
-        count[c] = 0
     for panel in range(0, blocks, 2 * PANEL):
-        for c in range(0, candidates, TILE):
+        for c in range(0, len(query), TILE):
             for b in range(panel, min(panel + 2 * PANEL, blocks), 2):
                 dots = dots_of_tile(words, word_count, query, start, c, b)
                 s = load_floats(scale, b * LANES), load_floats(scale, b * LANES + LANES)
                 o = load_floats(bias, b * LANES), load_floats(bias, b * LANES + LANES)
-                real = np.uint64(0xFFFFFFFF) >> np.uint64(max((b + 2) * LANES - length, 0))
-                hits0 = reached(dots[0], s, o, step, margin, limit, c) & real
-                hits1 = reached(dots[1], s, o, step, margin, limit, c + 1) & real
-                hits2 = reached(dots[2], s, o, step, margin, limit, c + 2) & real
-                hits3 = reached(dots[3], s, o, step, margin, limit, c + 3) & real
-                if hits0 | hits1 | hits2 | hits3:
-                    if hits0 and c < lists:  # an infinite bias reaches even nobody's limit
-                        append(hits0, b * LANES, index, places, c, count)
-                    if hits1 and c + 1 < lists:
-                        append(hits1, b * LANES, index, places, c + 1, count)
-                    if hits2 and c + 2 < lists:
-                        append(hits2, b * LANES, index, places, c + 2, count)
-                    if hits3 and c + 3 < lists:
-                        append(hits3, b * LANES, index, places, c + 3, count)
+                marks[c, b // 2] = reached(dots[0], s, o, step, margin, limit, c)
+                marks[c + 1, b // 2] = reached(dots[1], s, o, step, margin, limit, c + 1)
+                marks[c + 2, b // 2] = reached(dots[2], s, o, step, margin, limit, c + 2)
+                marks[c + 3, b // 2] = reached(dots[3], s, o, step, margin, limit, c + 3)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def list_marked(marks: Words, length: int, out: Rows) -> int:
+    """The items below `length` whose bits are set, ascending in `out`, which has room for two more; how many they are.
+
+    Cost: what two of 32 items take, without a branch; more where more are set.
+    """
+    count: Any = 0
+    marks[len(marks) - 1] &= np.uint32(0xFFFFFFFF) >> np.uint32(len(marks) * PAIR - length)
+    for w in range(len(marks)):
+        left, at, found = np.uint64(marks[w]), count, np.int32(w * PAIR)
+        count += np.int64(popcount(left))
+        for _ in range(2):
+            out[at] = found + np.int32(lowest_bit(left))
+            left &= left - np.uint64(1)
+            at += 1
+        while left:
+            out[at] = found + np.int32(lowest_bit(left))
+            left &= left - np.uint64(1)
+            at += 1
+    return int(count)
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

@@ -80,6 +80,7 @@ def store_marked(typing_context: Any, array: Any, at: Any, value: Any, marks: An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, at, numbers, marks = arguments
+        numbers = builder.bitcast(numbers, words16.vector)
         bits = builder.trunc(marks, I16)
         if "+avx512f" in context.codegen().magic_tuple()[2].split(","):
             chosen = builder.bitcast(bits, ir.VectorType(ir.IntType(1), LANES))
@@ -91,12 +92,13 @@ def store_marked(typing_context: Any, array: Any, at: Any, value: Any, marks: An
             return builder.zext(builder.ctpop(builder.zext(bits, I32)), ir.IntType(64))
         place = at
         for j in range(LANES):
-            builder.store(builder.extract_element(numbers, I32(j)), _address(context, builder, array, values, place))
+            address = builder.bitcast(_address(context, builder, array, values, place), I32.as_pointer())
+            builder.store(builder.extract_element(numbers, I32(j)), address)
             bit = builder.and_(builder.lshr(bits, I16(j)), I16(1))
             place = builder.add(place, builder.zext(bit, ir.IntType(64)))
         return builder.sub(place, at)
 
-    return types.int64(array, types.intp, words16, types.uint64), generate
+    return types.int64(array, types.intp, value, types.uint64), generate
 
 
 @intrinsic
@@ -191,14 +193,16 @@ def times_plus(typing_context: Any, factor: Any, other: Any, summand: Any) -> An
 
 
 @intrinsic
-def not_below(typing_context: Any, value: Any, limit: Any) -> Any:
-    """Bit j of the answer: value[j] is not less than limit[j]; what is no number is not less."""
+def not_below(typing_context: Any, first: Any, second: Any, limit: Any) -> Any:
+    """Bit j of the answer: the j-th of 32 float32 is not less than a limit; what is no number is not less."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(builder.fcmp_unordered(">=", *arguments), I16)
-        return builder.zext(bits, ir.IntType(64))
+        *halves, limit = arguments
+        low, high = (builder.fcmp_unordered(">=", half, _splat(builder, limit)) for half in halves)
+        places = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(2 * LANES)))
+        return builder.bitcast(builder.shuffle_vector(low, high, places), I32)
 
-    return types.uint64(floats16, floats16), generate
+    return types.uint32(floats16, floats16, types.float32), generate
 
 
 @intrinsic
@@ -234,10 +238,10 @@ def _dots(builder: Any, keys: Any, queries: Any) -> Any:
 
 @intrinsic
 def lowest_bit(typing_context: Any, word: Any) -> Any:
-    """Place of the lowest bit set in a uint64 that is not 0."""
+    """Place of the lowest bit set in a uint64; 64 where none is."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
 

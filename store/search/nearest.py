@@ -20,7 +20,7 @@ from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "93856413"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "eb23e01d"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 

@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.lanes import LANES, bits_of, fetch, float_of, load_word
-from store.search.workspace import read_only
+from store.search.lanes import LANES, bits_of, fetch, float_of, load_float, load_word
+from store.search.workspace import aligned, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "626d9a05"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "4595944b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Words = NDArray[np.uint32]
 
@@ -40,7 +40,7 @@ class PackedKeys(NamedTuple):
     def of(table: Floats) -> "PackedKeys":
         """Of a table float32 [N, H, d_k]. Cost: about 0.1 us for 64 numbers."""
         items, heads, width = table.shape
-        words, scale = np.empty((items, heads, -(-width // 4)), np.uint32), np.empty((items, heads), np.float32)
+        words, scale = aligned("u4", (items, heads, -(-width // 4))), np.empty((items, heads), np.float32)
         return PackedKeys(words, scale, pack_keys(read_only(table), words, scale))
 
 
@@ -168,3 +168,19 @@ def lay_out(
                 largest_scale[h] = scale[h, d]
             for w in range(word_count):
                 words[h, block, w, lane] = packed[row[d], h, w]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def gather(keys: Floats, row: Rows, near: Floats, place: Rows) -> None:
+    """The keys of a request's different items side by side, float32 [D x H x d_k], and the row of each there, int32 [D].
+
+    A few thousand rows of a large table are in as many pages of memory, more than a processor keeps track of.
+    """
+    count, size = len(row), keys.shape[1] * keys.shape[2]
+    for d in range(count):
+        this, later = np.int64(row[d]) * size, np.int64(row[min(d + AHEAD, count - 1)]) * size
+        for i in range(0, size, LANES):
+            fetch(keys, later + i)
+        for i in range(size):
+            near[d * size + i] = load_float(keys, this + i)
+        place[d] = d

@@ -6,12 +6,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.bounds import kth
-from store.search.lanes import LANES, count_from, load_word, load_words, lowest_bit
+from store.search.bounds import first_bits, kth
+from store.search.lanes import LANES, at_least, count_from, load_word, load_words, lowest_bit, store_marked
 from store.search.packing import Words
 from store.types import Rows
 
-MADE_WITH = "cc9bbd94"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "47fe7187"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Marks = NDArray[np.uint64]
 
@@ -25,14 +25,22 @@ def leave_best(index: Rows, value: Words, count: int, k: int, scratch: Words) ->
         all with room for a multiple of sixteen.
     """
     least = kth(value, k, count, 32)
+    reached: Any = 0
+    for i in range(0, count, LANES):
+        places, relevances = load_words(index, i), load_words(value, i)
+        marks = at_least(relevances, least) & first_bits(count - i)
+        store_marked(index, reached, places, marks)
+        reached += store_marked(value, reached, relevances, marks)
+    if reached == k:
+        return least
     tied, ties = 0, k
-    for i in range(count):
+    for i in range(reached):
         ties -= int(value[i] > least)
         scratch[tied] = np.uint32(index[i])
         tied += int(value[i] == least)
     newest = kth(scratch, ties, tied, 32) if ties < tied else np.uint32(0)
     kept = 0
-    for i in range(count):
+    for i in range(reached):
         place, relevance = index[i], value[i]
         index[kept], value[kept] = place, relevance
         kept += int(relevance > least) | (int(relevance == least) & int(np.uint32(place) >= newest))

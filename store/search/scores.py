@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from store.search.bounds import ordered
+from store.search.bounds import first_bits
 from store.search.lanes import (
     LANES,
     at_least,
+    bits_of,
     fetch,
     floats_of,
     in_order,
@@ -22,6 +23,7 @@ from store.search.lanes import (
     load_word,
     load_words,
     plus,
+    store,
     store_marked,
     sum_of,
     times,
@@ -29,7 +31,7 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "cc9bbd94"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "47fe7187"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
@@ -50,38 +52,41 @@ def dot(query: Any, table: Any, q: int, t: int, width: int) -> Any:
 def score(
     query: Floats, keys: Floats, row: Rows, highest: Floats, c: int, h: int, least: Any, reached: Rows, count: int,
     product: Floats, best: Words,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Leave in `reached` the items that have a behaviour whose relevance is not below `least`; how many there are.
 
     Args:
         query: float32 [C, H, d_k]; keys: float32 [N, H, d_k], those of item d in `row[d]`; highest: float32 [D], the
         largest bias of the head for each item; reached: int32, `count` items; written: product: float32, their dot
-        products; best: uint32, the largest relevance of each. Relevances as `ordered` has them.
+        products; best: uint32, the largest relevance of each, as `ordered` has it. The last three have room for sixteen more.
     """
     _, heads, width = query.shape
-    q, kept = (c * heads + h) * width, 0
+    q = (c * heads + h) * width
+    for i in range(count, count + AHEAD):
+        reached[i] = 0  # somebody, who is fetched for nothing
     for i in range(count):
-        if i + AHEAD < count:
-            later = (np.int64(load_word(row, load_word(reached, i + AHEAD))) * heads + h) * width
-            for d in range(0, width, LANES):
-                fetch(keys, later + d)
+        later = (np.int64(load_word(row, load_word(reached, i + AHEAD))) * heads + h) * width
+        for d in range(0, width, LANES):
+            fetch(keys, later + d)
         item = load_word(reached, i)
         found = dot(query, keys, q, (np.int64(load_word(row, item)) * heads + h) * width, width)
-        top = np.uint32(ordered(found + load_float(highest, item)))
-        reached[kept], product[kept], best[kept] = item, found, top
-        kept += int(top >= least)
-    return kept
+        product[i], best[i] = found, bits_of(found + load_float(highest, item))
+    for i in range(0, count, LANES):
+        store(best, i, in_order(load_floats(best, i)))
+    return leave_from(least, reached, product, best, count)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def leave_from(least: Any, items: Rows, product: Floats, best: Words, count: int) -> int:
     """Leave the items with a behaviour whose relevance is not below `least`; how many there are."""
-    kept = 0
-    for i in range(count):
-        item, found, top = items[i], product[i], best[i]
-        items[kept], product[kept], best[kept] = item, found, top
-        kept += int(top >= least)
-    return kept
+    kept: Any = 0
+    for i in range(0, count, LANES):
+        item, found, top = load_words(items, i), load_floats(product, i), load_words(best, i)
+        marks = at_least(top, least) & first_bits(count - i)
+        store_marked(items, kept, item, marks)
+        store_marked(product, kept, found, marks)
+        kept += store_marked(best, kept, top, marks)
+    return int(kept)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -101,7 +106,7 @@ def spread(
         j, end = np.int64(load_word(start, item)), np.int64(load_word(start, item + 1))
         while j < end:
             relevance = in_order(plus(load_floats(own, j), found))
-            marks = at_least(relevance, least) & (np.uint64(1) << np.uint64(min(int(end - j), LANES))) - np.uint64(1)
+            marks = at_least(relevance, least) & first_bits(int(end - j))
             store_marked(index, kept, load_words(member, j), marks)
             kept += store_marked(value, kept, relevance, marks)
             j += LANES

@@ -32,6 +32,14 @@ class Workspace(threading.local):
         return given
 
 
+def aligned(kind: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of its own that begins where a line of the cache does, not initialised: a short row is then in one line."""
+    size = prod(shape) * np.dtype(kind).itemsize
+    block = np.empty(size + ALIGNED, np.uint8)
+    at = -block.ctypes.data % ALIGNED
+    return block[at : at + size].view(kind).reshape(shape)
+
+
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """The array as kernels take it, mapped or not: numba compiles for each kind it meets. A copy if not contiguous."""
     view = np.ascontiguousarray(array).view(np.ndarray)[...]
