@@ -16,26 +16,26 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from store.search.exponential import exponential
+from store.search.across import FOUR, most_of_each_row, store_sums, sum_of_each_row
+from store.search.exponential import exponential, over
 from store.search.lanes import (
     LANES,
     fetch,
     floats_of,
+    larger,
     load_float,
     load_floats,
     load_word,
     plus,
     store,
-    sum_of,
     times,
     times_plus,
 )
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "330da68e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "eb491f07"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
-FOUR = 4  # heads side by side: their sums stay in registers
 LOWEST = np.float32(-3e38)  # below every relevance
 
 WORKSPACE = Workspace()
@@ -95,9 +95,10 @@ def attend(
     pooled = np.empty((candidates, heads, width), np.float32)
     weight = np.zeros((candidates if weighs else 0, list_index.shape[1]), np.float32)
     places = list_index.shape[1]
-    share, item_at, side_at = WORKSPACE.arrays(("f4", (FOUR, -(-places // LANES) * LANES)), ("i8", (places,)), ("i8", (places,)))
+    share, item_at, side_at = WORKSPACE.arrays(("f4", (FOUR * (places + LANES),)), ("i8", (places,)), ("i8", (places,)))
     vectors = (read_only(array) for array in (query, item, row, side))
-    lists = (read_only(array) for array in (list_index, list_size, list_of))
+    by_list = np.argsort(list_of, kind="stable").astype(np.int32)  # who shares a list finds its vectors in the nearest cache
+    lists = (read_only(array) for array in (list_index, list_size, list_of, by_list))
     attend_each(*vectors, *lists, item_at, side_at, share, pooled, weight)
     return pooled, weight if weighs else None
 
@@ -139,30 +140,32 @@ def number(index: Rows, size: Rows, rank: Rows, kept: Rows, places: Rows) -> int
 
 @njit(cache=True, nogil=True, _nrt=False)
 def attend_each(
-    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows,
+    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows, by_list: Rows,
     item_at: Places, side_at: Places, share: Floats, pooled: Floats, weight: Floats,
 ) -> None:  # fmt: skip
     """`attend`, with arrays to write to.
 
-    `item_at`, `side_at`: int64 [K], where a list's vectors begin; `share`: float32 [4, K], K rounded up to a multiple of sixteen.
+    `item_at`, `side_at`: int64 [K], where a list's vectors begin; `share`: float32 [4 (K + 16)], four heads side by side.
     """
     candidates, heads, width = query.shape
-    dim = item.shape[1]
-    for c in range(candidates):
+    dim, located = item.shape[1], np.int64(-1)
+    for n in range(candidates):
+        c = np.int64(load_word(by_list, n))
         own = np.int64(load_word(list_of, c))
-        first, size = own * list_index.shape[1], np.int64(load_word(list_size, own))
-        locate(item, row, side, list_index, first, size, item_at, side_at)
+        size = np.int64(load_word(list_size, own))
+        if own != located:
+            locate(item, row, side, list_index, own * list_index.shape[1], size, item_at, side_at)
+            located = own
         for h in range(0, heads, FOUR):
             at = four_heads(c * heads, h, heads, width)
-            most = relate(query, item, side, item_at, side_at, size, at, share)
-            for n in range(FOUR):
-                spread(share, n, size, most[n])
+            relate(query, item, side, item_at, side_at, size, at, share)
+            spread(share, size)
             pool(item, item_at, size, share, pooled, at, 0)
             pool(side, side_at, size, share, pooled, at, dim)
             if len(weight):
-                for n in range(min(heads - h, FOUR)):
+                for head in range(min(heads - h, FOUR)):
                     for j in range(size):
-                        weight[c, j] += share[n, j] / np.float32(heads)
+                        weight[c, j] += share[FOUR * j + head] / np.float32(heads)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -188,11 +191,12 @@ def four_heads(of: Any, h: int, heads: int, width: int) -> Any:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def relate(query: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, at: Any, share: Floats) -> Any:
-    """Dot products of four heads with a list's behaviours, into `share`; the largest of each head."""
+def relate(
+    query: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, at: Any, share: Floats
+) -> None:
+    """Dot products of four heads with a list's behaviours, into `share`."""
     dim, beside = item.shape[1], side.shape[1]
     q0, q1, q2, q3 = at
-    most0 = most1 = most2 = most3 = LOWEST
     for j in range(size):
         zero = floats_of(np.float32(0))
         sum0, sum1, sum2, sum3 = zero, zero, zero, zero
@@ -208,43 +212,51 @@ def relate(query: Floats, item: Floats, side: Floats, item_at: Places, side_at: 
             sum1 = times_plus(load_floats(query, q1 + dim + d), vector, sum1)
             sum2 = times_plus(load_floats(query, q2 + dim + d), vector, sum2)
             sum3 = times_plus(load_floats(query, q3 + dim + d), vector, sum3)
-        dot0, dot1, dot2, dot3 = sum_of(sum0), sum_of(sum1), sum_of(sum2), sum_of(sum3)
-        share[0, j], share[1, j], share[2, j], share[3, j] = dot0, dot1, dot2, dot3
-        most0, most1, most2, most3 = max(most0, dot0), max(most1, dot1), max(most2, dot2), max(most3, dot3)
-    return most0, most1, most2, most3
+        store_sums(share, FOUR * j, sum0, sum1, sum2, sum3)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def spread(share: Floats, n: int, size: Any, most: Any) -> None:
-    """Softmax of the first `size` numbers of a row, none of which is above `most`; what stands behind them is overwritten."""
-    start = n * share.shape[1]
-    for j in range(size, (size + LANES - 1) // LANES * LANES):
-        share[n, j] = LOWEST
-    total, below = floats_of(np.float32(0)), floats_of(-most)
-    for j in range(0, size, LANES):
-        power = exponential(plus(load_floats(share, start + j), below))
-        store(share, start + j, power)
-        total = plus(total, power)
-    if size:
-        part = floats_of(np.float32(1) / sum_of(total))
-        for j in range(0, size, LANES):
-            store(share, start + j, times(load_floats(share, start + j), part))
+def spread(share: Floats, size: Any) -> None:
+    """Softmax of each head's numbers for the first `size` behaviours; those up to the next sixteen are overwritten."""
+    end = FOUR * ((size + LANES - 1) // LANES * LANES)
+    for place in range(FOUR * size, end):
+        share[place] = LOWEST
+    most, zero = floats_of(LOWEST), floats_of(np.float32(0))
+    for place in range(0, end, LANES):
+        most = larger(most, load_floats(share, place))
+    below = times(most_of_each_row(most), floats_of(np.float32(-1)))
+    total0, total1, total2, total3 = zero, zero, zero, zero
+    for place in range(0, end, FOUR * LANES):
+        total0 = plus(total0, raised(share, place, below))
+        total1 = plus(total1, raised(share, place + LANES, below))
+        total2 = plus(total2, raised(share, place + 2 * LANES, below))
+        total3 = plus(total3, raised(share, place + 3 * LANES, below))
+    part = over(sum_of_each_row(plus(plus(total0, total2), plus(total1, total3))))
+    for place in range(0, end, LANES):
+        store(share, place, times(load_floats(share, place), part))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def raised(share: Floats, place: Any, below: Any) -> Any:
+    """e to the power of what stands there and of `below`; it stands there then."""
+    power = exponential(plus(load_floats(share, place), below))
+    store(share, place, power)
+    return power
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def pool(vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: Floats, at: Any, behind: int) -> None:
     """What four heads have of a list's vectors, `behind` so many numbers of each: sixteen numbers of each head at a time."""
-    k = share.shape[1]
     p0, p1, p2, p3 = at
     for d in range(0, vectors.shape[1], LANES):
         zero = floats_of(np.float32(0))
         sum0, sum1, sum2, sum3 = zero, zero, zero, zero
         for j in range(size):
             vector = load_floats(vectors, vector_at[j] + d)
-            sum0 = times_plus(floats_of(load_float(share, j)), vector, sum0)
-            sum1 = times_plus(floats_of(load_float(share, k + j)), vector, sum1)
-            sum2 = times_plus(floats_of(load_float(share, 2 * k + j)), vector, sum2)
-            sum3 = times_plus(floats_of(load_float(share, 3 * k + j)), vector, sum3)
+            sum0 = times_plus(floats_of(load_float(share, FOUR * j)), vector, sum0)
+            sum1 = times_plus(floats_of(load_float(share, FOUR * j + 1)), vector, sum1)
+            sum2 = times_plus(floats_of(load_float(share, FOUR * j + 2)), vector, sum2)
+            sum3 = times_plus(floats_of(load_float(share, FOUR * j + 3)), vector, sum3)
         store(pooled, p0 + behind + d, sum0)
         store(pooled, p1 + behind + d, sum1)
         store(pooled, p2 + behind + d, sum2)
