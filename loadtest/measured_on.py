@@ -1,6 +1,7 @@
 """What the pages of all benchmarks have in common: where and with what was measured, and tables."""
 
 import os
+import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ PACKAGES = (
 def facts() -> dict[str, Any]:
     """What a measurement was made on and with."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
-    versions = {name: number for name in PACKAGES if (number := _installed(name))}
+    versions = {"python": platform.python_version()} | {name: number for name in PACKAGES if (number := _installed(name))}
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "machine": ", ".join([machine(), *gpus()]), "commit": commit,
         "load_before": round(os.getloadavg()[0], 2), "versions": versions,

@@ -1,9 +1,8 @@
-"""One graph in onnxruntime on the CPU, the item tables it reads bound once: requests carry row ids only."""
+"""One graph in onnxruntime on the CPU, over item tables that are given to it as they are: requests carry row ids only."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -45,25 +44,19 @@ class CPUSession:
         self._tables = values({name: bundle.tables[name] for name in sorted(stated & set(bundle.tables))})
 
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Values) -> list[NDArray[Any]]:
-        """The outputs asked for; `tables` stand in place of the bound ones of their names.
+        """The outputs asked for; `tables` stand in place of the bundle's of their names.
 
         Raises:
             MemoryError: not enough for a run on these inputs.
         """
-        binding = self._session.io_binding()
-        for name, table in self._tables.items():
-            binding.bind_ortvalue_input(name, tables.get(name, table))
-        for name in self._request_inputs:
-            binding.bind_cpu_input(name, np.ascontiguousarray(inputs[name]))
-        for name in outputs:
-            binding.bind_output(name, "cpu")
+        feed = {name: tables.get(name, table) for name, table in self._tables.items()}
+        feed |= {name: inputs[name] for name in self._request_inputs}
         try:
-            self._session.run_with_iobinding(binding)
+            found: list[NDArray[Any]] = self._session.run(outputs, feed)
         except Exception as error:  # onnxruntime has no class of its own for this
             if said := no_memory(error):
                 raise MemoryError(said) from error
             raise
-        found: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return found
 
 
