@@ -74,6 +74,7 @@ class Kept:
         return score(ScoreRequest.model_validate(ask), self.scorer, StageTimer())
 
     def hows(self):
+        self.metrics.count()
         counted = self.metrics.states.collect()[0].samples
         return {sample.labels["how"]: sample.value for sample in counted if sample.name.endswith("_total")}
 

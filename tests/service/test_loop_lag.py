@@ -1,21 +1,24 @@
 import asyncio
 import time
 
-from prometheus_client import CollectorRegistry, Histogram
-
 from service.loop_lag import EVERY_S, lag_observed
+from service.metrics import Metrics
 
 
 def test_what_holds_the_loop_up_is_seen():
-    registry = CollectorRegistry()
-    histogram = Histogram("lag", "x", buckets=(0.2, 1), registry=registry)
+    metrics, counted = Metrics(), []
 
     async def hold_up():
-        async with lag_observed(histogram):
+        async with lag_observed(metrics):
             await asyncio.sleep(0)
             time.sleep(0.35 + EVERY_S)
+            metrics.later(counted.append, 1)
             await asyncio.sleep(EVERY_S)
 
     asyncio.run(hold_up())
-    late = registry.get_sample_value("lag_count", {}) - registry.get_sample_value("lag_bucket", {"le": "0.2"})
-    assert late == 1
+    number, in_time = (
+        metrics.registry.get_sample_value(f"ctr_event_loop_lag_seconds_{name}", of)
+        for name, of in (("count", {}), ("bucket", {"le": "0.25"}))
+    )
+    assert number - in_time == 1
+    assert counted == [1]

@@ -43,6 +43,12 @@ def one_user(length: int, places: int = 1, seed: int = 1):
     return states, torch.rand(1, places, length, generator=generator), torch.ones(1, length, dtype=torch.bool)
 
 
+def with_others(states: torch.Tensor, from_place: int) -> torch.Tensor:
+    """The same, but for the states from a place on."""
+    others = torch.randn(states[:, from_place:].shape, generator=torch.Generator().manual_seed(9))
+    return torch.cat([states[:, :from_place], others], dim=1)
+
+
 def training_inputs(small: Small, life, negatives) -> dict[str, torch.Tensor]:
     """Inputs of a batch of one request, with negatives at the places of the behaviours."""
     _, inputs = small.search([5, 9], life)
@@ -163,8 +169,10 @@ def test_augru_without_attention_keeps_the_state():
     cell = evolution("augru")
     states, attention, mask = one_user(4)
     attention[..., 2:] = 0
-    assert torch.equal(cell(states, attention, mask), cell(states[:, :2], attention[..., :2], mask[:, :2]))
-    assert cell(states, attention, mask).any()
+    evolved = cell(states, attention, mask)
+    assert torch.equal(evolved, cell(with_others(states, 2), attention, mask))
+    assert torch.allclose(evolved, cell(states[:, :2], attention[..., :2], mask[:, :2]), atol=1e-6)  # products of another shape
+    assert evolved.any()
 
 
 def test_augru_scales_the_update_gate():
@@ -202,7 +210,9 @@ def test_padding_leaves_the_state_as_it_is(gate):
     cell = evolution(gate)
     states, attention, mask = one_user(5)
     attention[..., 3:], mask[:, 3:] = 0, False
-    assert torch.equal(cell(states, attention, mask), cell(states[:, :3], attention[..., :3], mask[:, :3]))
+    evolved = cell(states, attention, mask)
+    assert torch.equal(evolved, cell(with_others(states, 3), attention, mask))
+    assert torch.allclose(evolved, cell(states[:, :3], attention[..., :3], mask[:, :3]), atol=1e-6)  # products of another shape
 
 
 @every_gate
