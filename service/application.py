@@ -19,7 +19,7 @@ class Application(FastAPI):
     """Counts calls and their time, by route and status; while the scorer is about to end, asks callers to connect anew.
 
     Calls of the routes that `call_straight` names come before the framework's layers: those read parameters, look for a
-    handler of errors and limit bodies, sixty calls of Python for each request, and the endpoints do all of it themselves.
+    handler of errors and limit bodies, and the endpoints do all of it themselves.
     """
 
     _straight: dict[tuple[str, str], tuple[APIRoute, Endpoint]]
