@@ -53,13 +53,14 @@ def compile_all() -> None:
         "cross_bias": np.ones((2, 2, 2), np.float32),
     }
     cross = np.ones((len(row), 2), np.int32)
+    many = Candidates(np.tile(row, ITEMS), np.tile(category, ITEMS))  # so many that keys are put side by side first
     with tempfile.TemporaryDirectory() as folder:
         for name, table in gathered.items():
             np.save(Path(folder) / f"{name}.npy", table)
         mapped = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in gathered}
         for tables in (mapped, gathered):
             for name, search in SEARCHES.items():
-                search(SearchSpec.model_validate({"name": name, "k": 2}), tables)(Candidates(row, category), behaviours, cross)
+                search(SearchSpec.model_validate({"name": name, "k": 2}), tables)(many, behaviours, cross)
         del mapped
 
 
