@@ -58,8 +58,8 @@ def export_graph(
     U is 1 in the graph; G and S are free as the search deals them, K (unless the model fixes it), R and N always.
     """
     names = [*model.graph_tables, *model.input_names]
-    arrays = {**tables, **{name: tables[f"initial_{name}"][None] for name in _state_axes(model)}, **inputs}
-    axes = AXES | _state_axes(model) | table_axes(model, tables)
+    arrays = {**tables, **{name: tables[f"initial_{name}"][None] for name in state_axes(model)}, **inputs}
+    axes = AXES | state_axes(model) | table_axes(model, tables)
     outputs: Axes = {"logit": ("U", "C")} | ({"weight": ("U", "P", "K")} if model.explains else {})
     fixed = ({"G"} if SEARCHES[model.search_name].group is None else {"S"}) | ({"K"} if model.fixed_k else set())
     _export(_Score(model.eval(), names), [ITEM_VECTOR, *names], arrays, axes, fixed, list(outputs), path)
@@ -75,7 +75,7 @@ def export_update(model: StatefulModel, tables: Mapping[str, NDArray[Any]], path
     names = [*model.graph_tables, *model.state_axes, "behaviour_row"]
     row = np.ones((1, 1, model.fold_at_once or 2), np.int32)
     state = {name: tables[f"initial_{name}"][None] for name in model.state_axes}
-    axes = _state_axes(model) | table_axes(model, tables) | {"behaviour_row": ("U", "G", "T")}
+    axes = state_axes(model) | table_axes(model, tables) | {"behaviour_row": ("U", "G", "T")}
     fixed = {"G", "T"} if model.fold_at_once else {"G"}
     outputs = [f"next_{name}" for name in model.state_axes]
     _export(Update(model.eval()), [ITEM_VECTOR, *names], {**tables, **state, "behaviour_row": row}, axes, fixed, outputs, path)
@@ -129,7 +129,8 @@ def _like_forward(module: nn.Module, shapes: list[dict[int, Any]]) -> tuple[Any,
     return (tuple(shapes),) if isinstance(module, Update) else (shapes[0], tuple(shapes[1:]))
 
 
-def _state_axes(model: CTRModel) -> Axes:
+def state_axes(model: CTRModel) -> Axes:
+    """Of the state, for a model that has one."""
     return {name: ("U", *axes) for name, axes in model.state_axes.items()} if isinstance(model, StatefulModel) else {}
 
 

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from export.batches import in_lists, own_clusters, search_request
 from store.attention import attend_in_lists
-from store.between import run_between
+from store.between import operands_in, run_between
 from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, UPDATE, Bundle, BundleInvalid
-from store.fold import State, fold, initial_state
+from store.fold import AT_ONCE_BY_KERNEL, State, fold, initial_state
 from store.graph_inputs import GraphInputs, scores_of
-from store.memory import AT_ONCE
 
 
 def verify(bundle: Bundle) -> float:
@@ -33,17 +32,17 @@ def verify(bundle: Bundle) -> float:
         state = initial_state(bundle.tables, [spec.name for spec in manifest.state])
         row = inputs["retrieved_row"][inputs["retrieved_mask"]]
         states = [fold(lambda feed: _run(bundle, UPDATE, feed), state, row, manifest.fold_at_once)]
-        if (writer := bundle.memory_writer) is not None:
-            states.append(fold(lambda feed: writer.run(feed, bundle.tables[ITEM_VECTOR]), state, row, AT_ONCE))
+        if (kernel := bundle.fold_kernel) is not None:
+            states.append(fold(lambda feed: kernel(feed, bundle.tables), state, row, AT_ONCE_BY_KERNEL))
     logits = [_run(bundle, GRAPH, inputs | state)[0] for state in states]
     if bundle.attends_in_lists:
         listed = in_lists(request, golden.at, golden.context, manifest.recent)
         graphs = partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER)
         logits.append(attend_in_lists(*graphs, listed, bundle.tables[ITEM_VECTOR])[0])
     if between := bundle.between:
-        logits.append(
-            run_between(between, partial(_run, bundle, between.before), partial(_run, bundle, between.after), inputs)[0]
-        )
+        before = partial(_run, bundle, between.before) if between.before else operands_in(between, bundle.tables)
+        after = partial(_run, bundle, between.after)
+        logits += [run_between(between, before, after, inputs | state)[0] for state in states]
     difference = float(max(np.abs(scores_of(logit[0]) - golden.scores).max() for logit in logits))
     if not difference <= manifest.tolerance.cpu:
         raise BundleInvalid(f"{bundle.folder}: golden scores differ by {difference:.2g}, tolerance {manifest.tolerance.cpu:.2g}")

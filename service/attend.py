@@ -17,9 +17,8 @@ from service.device_options import ON_CPU, DeviceOptions, Providers
 from service.search import Searched
 from service.tables import Tables
 from store.bundle import ITEM_VECTOR, UPDATE, Bundle
-from store.fold import OutOfTime, State, fold, initial_state
+from store.fold import AT_ONCE_BY_KERNEL, OutOfTime, State, fold, initial_state
 from store.graph_inputs import GraphInputs
-from store.memory import AT_ONCE
 from store.types import Floats, Rows
 
 Update = Callable[[Tables | None, GraphInputs], list[NDArray[Any]]]  # item tables in place of the bundle's, what to fold
@@ -103,8 +102,8 @@ def _open(
 
 def _updating(bundle: Bundle, threads: int) -> tuple[Update, int | None]:
     """What folds behaviours into a state, and how many at once: on the CPU, for step by step a device would wait for us."""
-    if (writer := bundle.memory_writer) is not None:
-        return lambda tables, feed: writer.run(feed, {**bundle.tables, **(tables or {})}[ITEM_VECTOR]), AT_ONCE
+    if (kernel := bundle.fold_kernel) is not None:
+        return lambda tables, feed: kernel(feed, {**bundle.tables, **(tables or {})}), AT_ONCE_BY_KERNEL
     manifest = bundle.manifest
     state = [spec.name for spec in manifest.state]
     needed = {*state, "behaviour_row", ITEM_VECTOR} | {spec.name for spec in manifest.inputs} & set(bundle.tables)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from service.cpu_session import CPUSession, values
 from service.tables import Tables
 from store.attention import attend_in_lists
-from store.between import Between, run_between
-from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, Bundle, inputs_around, split_inputs
+from store.between import Between, operands_in, run_between
+from store.bundle import AFTER, BEFORE, GRAPH, ITEM_VECTOR, Bundle, BundleInvalid, inputs_around, split_inputs
 from store.graph_inputs import GraphInputs
 
 
@@ -34,27 +34,34 @@ class WholeGraph:
 
 
 class KernelGraph:
-    """The graphs before and after, and the kernel between them that computes what a graph would write out."""
+    """The graphs before and after, and the kernel between them that computes what a graph would write out. Some kernels
+    need nothing before them."""
 
     device: Literal["cpu"] = "cpu"
     takes: Literal["groups"] = "groups"
     precision = "float32"
 
     def __init__(self, bundle: Bundle, threads: int, between: Between) -> None:
-        """Load. Raises BundleInvalid as `CPUSession`."""
+        """Load. Raises BundleInvalid as `CPUSession`, and where the graph before does not give what the kernel takes."""
         before, after = inputs_around(between, [spec.name for spec in bundle.manifest.inputs])
-        self._before = CPUSession(bundle, between.before, set(before), threads)
+        self._before = CPUSession(bundle, between.before, set(before), threads) if between.before else None
+        if self._before and sorted(self._before.outputs) != sorted(between.operands):
+            path = bundle.folder / str(between.before)
+            raise BundleInvalid(f"{path}: outputs {sorted(self._before.outputs)}, the kernel takes {sorted(between.operands)}")
         self._after = CPUSession(bundle, between.after, set(after), threads)
-        self._between = between
+        self._between, self._tables = between, bundle.tables
 
     def explaining(self, inputs: GraphInputs) -> list[str]:
         """Outputs that explain the logits."""
-        return ["weight"]
+        return [name for name in self._after.outputs if name == "weight"]
 
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
         """The outputs asked for; `tables` in place of the bundle's, by name."""
         bound = values(tables)
-        before = partial(self._before.run, outputs=list(self._between.operands), tables=bound)
+        if self._before is None:
+            before = operands_in(self._between, {**self._tables, **(tables or {})})
+        else:
+            before = partial(self._before.run, outputs=list(self._between.operands), tables=bound)
         return run_between(self._between, before, partial(self._after.run, outputs=outputs, tables=bound), inputs)
 
 

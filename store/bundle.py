@@ -8,7 +8,8 @@
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
         before_pairs.onnx             candidates, behaviours -> operands: with the next one in place of score.onnx where on a
         after_pairs.onnx              candidates, answers -> logit, weight      processor a kernel answers (`between.py`)
-        before_row.onnx, after_row.onnx                                         the same with another kernel
+        before_target.onnx, after_target.onnx                                         the same with another kernel
+        after_sums.onnx                                                         the same with one that reads tables and a state
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs
         item_vector.npy ...           item tables: inputs of the graph or of the search
@@ -37,8 +38,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from store import gaps
 from store.arrays import BadArrays, map_array, read_arrays
-from store.between import BETWEEN, Between
-from store.fold import initial_state
+from store.between import BETWEEN, SUMS, Between
+from store.bucket_sums import add_to_sums
+from store.fold import FoldKernel, initial_state
 from store.memory import WEIGHTS, MemoryWriter
 from store.registry import Registry
 from store.schema import Schema
@@ -167,7 +169,7 @@ class Bundle:
         needed = {GRAPH, GOLDEN, REGISTRY, *(f"{name}.npy" for name in self.manifest.tables)}
         needed |= {UPDATE} if self.manifest.state else set()
         needed |= {BEFORE, AFTER} if self.attends_in_lists else set()
-        needed |= {self.between.before, self.between.after} if self.between else set()
+        needed |= self.between.files if self.between else set()
         if absent := sorted(needed - set(self.manifest.files)):
             raise BundleInvalid(f"{folder / MANIFEST}: no sha256 of {', '.join(absent)}")
         self.tables = {name: self._table(name, spec) for name, spec in self.manifest.tables.items()}
@@ -197,7 +199,7 @@ class Bundle:
     @property
     def between(self) -> Between | None:
         """The kernel that it has graphs around, if it has such."""
-        return next((one for one in BETWEEN if not {one.before, one.after}.isdisjoint(self.manifest.files)), None)
+        return next((one for one in BETWEEN if not one.files.isdisjoint(self.manifest.files)), None)
 
     @cached_property
     def request_inputs(self) -> frozenset[str]:
@@ -214,18 +216,21 @@ class Bundle:
         return SnapshotCodec(manifest.snapshot_id, empty, len(manifest.schema_.cross_features))
 
     @cached_property
-    def memory_writer(self) -> MemoryWriter | None:
-        """Folds without the update graph; None: only that does.
+    def fold_kernel(self) -> FoldKernel | None:
+        """Folds as the update graph does; None: only that does.
 
         Raises:
             BundleInvalid: its weights cannot be read, or do not fit.
         """
+        if self.between is SUMS:
+            return lambda feed, tables: add_to_sums(feed, tables["bucket"], tables[ITEM_VECTOR])
         if MEMORY not in self.manifest.files:
             return None
         try:
-            return MemoryWriter(read_arrays(self.folder / MEMORY, WEIGHTS))
+            writer = MemoryWriter(read_arrays(self.folder / MEMORY, WEIGHTS))
         except ValueError as error:
             raise BundleInvalid(f"{self.folder / MEMORY}: {error}") from error
+        return lambda feed, tables: writer.run(feed, tables[ITEM_VECTOR])
 
     @cached_property
     def golden(self) -> Golden:
@@ -283,8 +288,9 @@ def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
 
 def inputs_around(between: Between, names: Collection[str]) -> tuple[list[str], list[str]]:
     """Of the inputs of a whole graph those that the graph before a kernel reads, and those that the graph after it does."""
-    before = [name for name in names if name.startswith("retrieved_") or name in (ITEM_VECTOR, "candidate_row")]
-    return before, [*names, *between.answers]
+    both = (ITEM_VECTOR, "candidate_row")
+    before = [name for name in names if name.startswith("retrieved_") or name in both] if between.before else []
+    return before, [*(name for name in names if name in both or name not in between.operands), *between.answers]
 
 
 def read_golden(path: Path, manifest: Manifest, content: bytes | None = None) -> Golden:

@@ -6,7 +6,7 @@ them and some behaviours, and gives them back as they are after those behaviours
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ from store.graph_inputs import GraphInputs
 from store.types import Rows
 
 AT_ONCE = 4096  # behaviours of one run, where the graph takes any number
+AT_ONCE_BY_KERNEL = 256  # 2 ms of the slower one: so often is looked at the clock
 
 State = dict[str, NDArray[Any]]  # by name, each [1, ...]
+FoldKernel = Callable[[GraphInputs, Mapping[str, NDArray[Any]]], list[NDArray[Any]]]  # what an update graph takes, item tables
 
 
 class OutOfTime(Exception):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.attention import attend, numbered
+from store.bucket_sums import add_to_sums, read_sums
 from store.clusters import split
 from store.gaps import gap_buckets
 from store.leaf_order import compile_kernels
@@ -44,8 +45,11 @@ def compile_all() -> None:
     )
     of_pairs = [(1, WIDTH)] * 3 + [(WIDTH, WIDTH)] * 2 + [(4, WIDTH), (WIDTH, WIDTH), (4, WIDTH), (WIDTH,), (1,)]
     relevance_of_pairs(*(np.ones((1, *shape), np.float32) for shape in of_pairs))
+    bucket, sums = np.zeros((ITEMS + FIRST_KNOWN, 1), np.int32), np.ones((1, 1, 2, WIDTH), np.float32)
+    read_sums(bucket, row[None, None], sums)
+    add_to_sums({"bucket_sum": sums, "behaviour_row": row[None, None]}, bucket, np.ones((ITEMS + FIRST_KNOWN, WIDTH), np.float32))
     ones = np.ones((1, 2, 2), np.float32)
-    attend_with_itself(ones, ones, ones, ones, ones, np.ones(1, np.float32))
+    attend_with_itself(np.ones((3, 1, 2, 2), np.float32), ones, ones, np.ones(1, np.float32))
     gathered: dict[str, NDArray[Any]] = {
         "signature": np.arange(ITEMS + FIRST_KNOWN, dtype=np.uint64),
         "key_projection": np.ones((ITEMS + FIRST_KNOWN, 2, WIDTH), np.float32),

@@ -23,7 +23,6 @@ MADE_WITH = "330da68e"  # of the files whose kernels it calls: tests/store/searc
 
 STATE = ("memory", "induction", "control", "read", "usage")
 WEIGHTS = ("of_behaviour", "of_read", "of_past", "of_control", "of_use", "of_slot", "of_channel", "induced", "edge")
-AT_ONCE = 256  # behaviours of one run, 2 ms: so often is looked at the clock
 SHORTEST = np.float32(1e-12)  # that anything is divided by
 NEAR_ZERO = np.float32(0.2)  # tanh by its series: the quotient loses digits there
 

@@ -1,9 +1,10 @@
-"""Models whose part on a processor is a kernel between two graphs: DIN, DMIN (`store/pair_unit.py`), BST (`store/target_row.py`).
+"""Models whose part on a processor is a kernel between graphs: DIN, DMIN (`store/pair_unit.py`), BST (`store/target_row.py`),
+SDIM (`store/bucket_sums.py`, which needs no graph before it).
 
 A graph would write out what a layer or a head makes of every pair of a target and a behaviour, and pass over it many times.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from store.search.tiles import COLUMNS
 
 
 class KernelModel(CTRModel):
-    """Subclasses say what the kernel computes from, and what is made of its answers."""
+    """Subclasses say what the kernel computes from, if a graph makes that, and what is made of its answers."""
 
     between: ClassVar[Between]
     answer_axes: ClassVar[dict[str, tuple[str, ...]]]
@@ -23,8 +24,8 @@ class KernelModel(CTRModel):
         """Those of the kernel, from targets [1, 1, S, D] and the user's behaviours."""
         raise NotImplementedError
 
-    def answered(self, target: Tensor, user: Sequence, *answers: Tensor) -> Interest:
-        """The interest, from what the kernel answered."""
+    def answered(self, target: Tensor, user: Any, *answers: Tensor) -> Interest:
+        """The interest, from what the kernel answered; `user` is None without a graph before it."""
         raise NotImplementedError
 
 

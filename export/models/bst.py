@@ -92,19 +92,22 @@ class TargetRow(nn.Module):
         real = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
         weight = masked_softmax(logits / math.sqrt(query.shape[-1]), real[:, None, None])
         pooled = torch.matmul(weight[..., :-1], value) + weight[..., -1:] * own_value  # [U, H, S, d]
-        return self.read_out(target, pooled.transpose(1, 2).flatten(2)), weight[..., :-1].mean(dim=1)
+        row = self.read_out(target.flatten(0, 1), pooled.transpose(1, 2).flatten(2).flatten(0, 1))
+        return row.view(target.shape), weight[..., :-1].mean(dim=1)
 
     def read_out(self, target: Tensor, pooled: Tensor, normed: Callable[[nn.LayerNorm, Tensor], Tensor] = _normed) -> Tensor:
-        """All behind the attention: float32 [U, S, E] of targets [U, S, E] and what their heads pooled, [U, S, H * d]."""
+        """All behind the attention: float32 [n, E] of targets [n, E] and what their heads pooled, [n, H * d]. Two axes, as a
+        Gemm has them: what is added to a product is part of it."""
         attended = normed(self.attention_norm, target + self.dropout(self.out(pooled)))
         return normed(self.output_norm, attended + self.dropout(self.feed_forward(attended)))
 
     def operands(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Those of `store.target_row`, as `forward` takes them; U = 1."""
-        scaled = self.query(target) / math.sqrt(self.query.out_features / self.heads)
-        of_target = (self._in_heads(part).squeeze(0).transpose(1, 2) for part in (scaled, self.key(target), self.value(target)))
+        scaled = self.query.weight / math.sqrt(self.query.out_features / self.heads)
+        of_all = torch.cat([scaled, self.key.weight, self.value.weight])  # [3 * H * d, E]: one product has them all
+        of_target = torch.unflatten(torch.matmul(of_all, target[0].T), 0, (3, self.heads, -1))  # [3, H, d, S]
         of_behaviours = (self._in_heads(part(behaviours)).squeeze(0).transpose(0, 1) for part in (self.key, self.value))
-        return *of_target, *of_behaviours, (~mask[0]) * LOWEST
+        return of_target, *of_behaviours, (~mask[0]) * LOWEST
 
     def _in_heads(self, projected: Tensor) -> Tensor:
         """[U, *, H * d] -> [U, H, *, d]."""
@@ -138,8 +141,8 @@ class BST(KernelModel):
     def answered(self, target: Tensor, user: Sequence, *answers: Tensor) -> Interest:
         pooled, share = answers
         element, _, mask = self._elements(target, user)
-        row = self.block.read_out(element, pooled.flatten(0, 1).T.unsqueeze(0), normed_in_steps)
-        return self._found(row, share.T.unsqueeze(0) * mask.unsqueeze(1), user)
+        row = self.block.read_out(element[0], pooled.flatten(0, 1).T, normed_in_steps)
+        return self._found(row.unsqueeze(0), share.T.unsqueeze(0) * mask.unsqueeze(1), user)
 
     def _elements(self, target: Tensor, user: Sequence) -> tuple[Tensor, Tensor, Tensor]:
         """Elements of targets [U, S, E] and of behaviours [U, K, E], and which are real, [U, K]; G = 1."""

@@ -14,16 +14,18 @@ are kept, only the short branch tells how they went: the state holds items alone
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.models.around_kernel import KernelModel
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
 from export.models.stateful import State, StatefulModel, UserState
+from store.between import SUMS
 from store.signatures import BITS, random_directions, sign
 
 
@@ -36,10 +38,12 @@ class SDIMConfig(ModelConfig):
 
 
 @register("sdim")
-class SDIM(StatefulModel):
+class SDIM(StatefulModel, KernelModel):
     """Sampling-based Deep Interest Modeling."""
 
     config_type = SDIMConfig
+    between = SUMS
+    answer_axes: ClassVar = {"read": ("U", "G", "S", "D")}
     graph_tables = ("bucket",)
     state_axes = {"bucket_sum": ("signature", "bucket", "D")}  # noqa: RUF012
     config: SDIMConfig
@@ -69,6 +73,10 @@ class SDIM(StatefulModel):
         # a product with few buckets takes half the time of gathering a vector for each signature
         interest = torch.matmul(falls, (sums / self.signatures).flatten(1, 2).unsqueeze(1))  # [U, G, S, D]
         return Interest(interest, interest)
+
+    def answered(self, target: Tensor, user: None, *answers: Tensor) -> Interest:
+        (read,) = answers
+        return Interest(read, read)
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`bucket` int32 [n, m / tau]: where an item falls, for each signature."""

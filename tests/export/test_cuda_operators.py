@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, shape_inference
 
 from export.models import list_models
-from store.between import PAIRS, ROW
+from store.between import BETWEEN
 from store.bundle import AFTER, BEFORE, UPDATE, Bundle, graph_file, versions
 from store.life_inputs import GRAPH_SEARCHES
 
@@ -62,7 +62,7 @@ def missing_in(graph: onnx.GraphProto, opset: dict[str, int], outer: dict[str, i
 
 def graphs_of(world, name: str) -> list[Path]:
     folder = world.bundles / name
-    on_a_processor = {BEFORE, AFTER, PAIRS.before, PAIRS.after, ROW.before, ROW.after}
+    on_a_processor = {BEFORE, AFTER}.union(*(between.files for between in BETWEEN))
     return sorted(path for path in (folder / versions(folder)[-1]).glob("*.onnx") if path.name not in on_a_processor)
 
 

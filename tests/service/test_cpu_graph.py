@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export.models import list_models
@@ -13,13 +14,14 @@ from service.attend import Graph, attend
 from service.cpu_graph import KernelGraph, ListGraph, WholeGraph
 from service.scores import respond
 from service.search import search
-from store.between import PAIRS, ROW
+from store.between import PAIRS, ROW, SUMS
 from store.bundle import AFTER, BEFORE, MANIFEST, MEMORY, Bundle, BundleInvalid, sha256, versions
 from tests.service.made_up_requests import made_up
 from tests.service.tiny import sign_again
 
 IN_LISTS = ["eta", "sim_hard", "sim_soft", "twin", "twin_v2"]
 AROUND_A_KERNEL = {"bst": ROW, "din": PAIRS, "dmin": PAIRS}
+OF_A_STATE = {"sdim": SUMS}
 
 
 def bundle_of(world, model):
@@ -45,7 +47,7 @@ def test_these_models_attend_in_lists(world):
 
 def test_these_models_have_graphs_around_a_kernel(world):
     found = {model: bundle_of(world, model).between for model in list_models()}
-    assert {model: between for model, between in found.items() if between} == AROUND_A_KERNEL
+    assert {model: between for model, between in found.items() if between} == AROUND_A_KERNEL | OF_A_STATE
     assert isinstance(Graph(bundle_of(world, "din"), "cpu", 1)._score, KernelGraph)
 
 
@@ -59,6 +61,24 @@ def test_around_a_kernel_scores_and_weights_are_those_of_the_whole_graph(world, 
     found, weight = KernelGraph(bundle, 1, AROUND_A_KERNEL[model]).run(inputs, ["logit", "weight"], None)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(weight, expected_weight, atol=2e-6)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 90])
+@pytest.mark.parametrize("candidates", [1, 33, 60])
+@pytest.mark.parametrize("model", OF_A_STATE)
+def test_a_kernel_reads_a_state_as_the_whole_graph_does(world, model, length, candidates):
+    bundle = bundle_of(world, model)
+    inputs = search(*made_up(bundle, candidates, length, seed=3), bundle).inputs
+    inputs |= Graph(bundle, "cpu", 1).fold(None, inputs["retrieved_row"][inputs["retrieved_mask"]])
+    graph = KernelGraph(bundle, 1, OF_A_STATE[model])
+    assert graph.explaining(inputs) == []
+    others = {name: np.roll(bundle.tables[name], 1, axis=0) for name in ("bucket", "item_vector")}
+    seen = []
+    for tables in (None, others):
+        (expected,) = WholeGraph(bundle, 1).run(inputs, ["logit"], tables)
+        np.testing.assert_allclose(graph.run(inputs, ["logit"], tables)[0], expected, atol=1e-5)
+        seen.append(expected)
+    assert not np.allclose(*seen, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [0, 1, 90, 700])
@@ -117,6 +137,15 @@ def test_graphs_with_other_inputs_are_refused(tiny, before, after):
         Graph(signed_anew(folder), "cpu", 1)
 
 
+def test_a_graph_that_gives_a_kernel_something_else_is_refused(world, tmp_path):
+    folder = copied(bundle_of(world, "bst"), tmp_path)
+    graph = onnx.load(folder / ROW.before)
+    graph.graph.output[0].name = graph.graph.node.add(op_type="Identity", input=["of_target"], output=["other"]).output[0]
+    onnx.save(graph, folder / ROW.before)
+    with pytest.raises(BundleInvalid, match=r"before_target\.onnx: outputs .*'other'.*the kernel takes .*'of_target'"):
+        Graph(signed_anew(folder), "cpu", 1)
+
+
 @pytest.mark.parametrize("length", [0, 1, 40])
 def test_a_memory_is_written_without_a_graph_and_with_it_where_the_bundle_has_no_weights(world, tmp_path, length):
     bundle = bundle_of(world, "mimn")
@@ -134,6 +163,20 @@ def test_a_memory_is_written_without_a_graph_and_with_it_where_the_bundle_has_no
     twice = {"item_vector": bundle.tables["item_vector"] * 2}
     for name, array in by_graph.fold(None, row, tables=twice).items():
         np.testing.assert_allclose(by_kernel.fold(None, row, tables=twice)[name], array, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [0, 1, 40])
+def test_sums_are_added_to_without_a_graph_as_with_it(world, tmp_path, length):
+    bundle = bundle_of(world, "sdim")
+    folder = copied(bundle, tmp_path)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["files"][SUMS.after]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    row = np.random.default_rng(length).integers(2, bundle.manifest.item_rows, length).astype(np.int32)
+    by_kernel, by_graph = Graph(bundle, "cpu", 1), Graph(Bundle(folder), "cpu", 1)
+    for tables in (None, {"item_vector": bundle.tables["item_vector"] * 2}):
+        found, expected = (graph.fold(None, row, tables=tables)["bucket_sum"] for graph in (by_kernel, by_graph))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_weights_of_a_memory_that_do_not_fit_are_refused(world, tmp_path):

@@ -12,12 +12,12 @@ def made(seed, heads=2, width=3, candidates=5, behaviours=4, scale=1.0):
     """Operands; every third behaviour is padding."""
     random = np.random.default_rng(seed)
     own, user = (heads, width, candidates), (behaviours, heads, width)
-    arrays = [random.normal(0, scale, shape).astype(np.float32) for shape in (own, own, own, user, user)]
+    arrays = [random.normal(0, scale, shape).astype(np.float32) for shape in ((3, *own), user, user)]
     return [*arrays, np.where(np.arange(behaviours) % 3 == 2, -1e9, 0).astype(np.float32)]
 
 
 def by_definition(*operands):
-    query, own_key, own_value, key, value, below = (x.astype(np.float64) for x in operands)
+    (query, own_key, own_value), key, value, below = (x.astype(np.float64) for x in operands)
     relevance = np.einsum("hdc,khd->hck", query, key) + below
     relevance = np.concatenate([relevance, (query * own_key).sum(axis=1)[..., None]], axis=-1)
     share = np.exp(relevance - relevance.max(axis=-1, keepdims=True))
@@ -47,7 +47,7 @@ def test_without_any_behaviour_it_attends_to_itself():
     operands = dict(zip(OPERANDS, made(1), strict=True))
     operands["below"][:] = -1e9
     pooled, mean = attend_with_itself(*operands.values())
-    assert np.array_equal(pooled, operands["own_value"])
+    assert np.array_equal(pooled, operands["of_target"][2])
     assert not mean.any()
 
 
