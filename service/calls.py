@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -101,9 +100,7 @@ class Service:
         self.intake = EventIntake(self.events_redis, bundles, settings.caps, settings.max_events, self.metrics.events)
         self.users, self.user_maps = UserTrees(self.events_redis, bundles), UserMaps(self.events_redis, bundles)
         # of their own: scores do not wait behind events, nor events behind the listing of a long life
-        self.event_thread = ThreadPoolExecutor(1, thread_name_prefix="events")
-        self.user_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
-        self.admin_thread = ThreadPoolExecutor(1, thread_name_prefix="admin")
+        self.event_thread, self.user_thread, self.admin_thread = (Threads(1, name) for name in ("events", "users", "admin"))
         self.watchers: list[Watcher] = [SlowLog(settings.slow_ms), *([self.traces] if self.traces else [])]
         limit = settings.max_in_flight
         self.queue = Queue(settings.request_threads, settings.queue_ms / 1000)
@@ -138,8 +135,7 @@ class Service:
         timer.allow(self.settings.events_timeout_ms)
         with self.event_slots.take():
             body = await self._read(request, JSON)
-            loop = asyncio.get_running_loop()
-            content = await loop.run_in_executor(self.event_thread, self._put, body, arrived, timer)
+            content = await self.event_thread.run(self._put, body, arrived, timer)
         request_id = request_id_of(request.headers.get("x-request-id", ""))
         return Response(content, HTTPStatus.ACCEPTED, {"x-request-id": request_id}, media_type="application/json")
 
@@ -153,12 +149,12 @@ class Service:
             return call(*arguments)
 
         with self.user_slots.take():
-            content = await asyncio.get_running_loop().run_in_executor(self.user_thread, in_time)
+            content = await self.user_thread.run(in_time)
         return Response(content, media_type="application/json")
 
     async def of_admin(self, call: Callable[..., bytes], *arguments: object) -> Response:
         """A change of what is served: one at a time, beside the requests."""
-        content = await asyncio.get_running_loop().run_in_executor(self.admin_thread, call, *arguments)
+        content = await self.admin_thread.run(call, *arguments)
         return Response(content, media_type="application/json")
 
     async def body_of(self, request: Request) -> bytes:
@@ -244,7 +240,7 @@ class Service:
         if self.traces is not None:
             self.traces.close()
         for thread in (self.event_thread, self.user_thread, self.admin_thread):
-            thread.shutdown(wait=True)
+            thread.close()
         self.redis.close()
         self.events_redis.close()
 

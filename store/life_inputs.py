@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from store.gaps import gap_buckets
+from store.gaps import gap_and
 from store.graph_inputs import GraphInputs, recent_inputs
 from store.snapshot import Snapshot
 from store.types import Behaviours, Candidates, Retrieved, Rows
@@ -68,7 +68,7 @@ def life_inputs(
     row, size = np.zeros((1, length), np.int32), np.zeros((1, length), np.int32)
     cross = np.zeros((1, length, 1 + searched.cross.shape[1]), np.uint8)
     row[0, : len(searched)], size[0, : len(searched)] = searched.row, searched.sizes
-    cross[0, : len(searched), 0], cross[0, : len(searched), 1:] = gap_buckets(searched.ts, at), searched.cross
+    cross[0, : len(searched)] = gap_and(searched.cross, searched.ts, at)
     number = len(searched) if snapshot is None else snapshot.folded + len(behaviours) - snapshot.covers
     to_find = Retrieved(np.zeros((count, 0), np.int32), np.zeros((count, 0), np.bool_), np.arange(count, dtype=np.int32), number)
     inputs = {

@@ -1,8 +1,10 @@
 """A scorer inside the test's own process, over real HTTP: for tests that hold a step up or look inside."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.http_head import LimitedHttp
 from service.settings import Settings
+from service.threads import Threads
 
 NOBODY = "redis://127.0.0.1:1"  # a port where no store listens
 
@@ -44,3 +47,21 @@ def until(condition, limit_s: float = 60):  # type: ignore[no-untyped-def]
             raise AssertionError(f"still not so after {limit_s} s")
         time.sleep(0.01)
     return value
+
+
+@contextmanager
+def held(threads: Threads) -> Iterator[None]:
+    """The only thread of these does nothing else until the block ends."""
+    begun, free = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        await threads.run(lambda: begun.set() or free.wait(60))
+
+    with ThreadPoolExecutor(1) as own:
+        holding = own.submit(asyncio.run, hold())
+        assert begun.wait(60)
+        try:
+            yield
+        finally:
+            free.set()
+            holding.result()

@@ -1,15 +1,13 @@
 """POST /events over HTTP: acknowledged is in the next score, bad calls write nothing, a store that is gone is a 503."""
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
 from store import keys
 from store.behaviour_tree import BehaviourTree
-from tests.service.serving import NOBODY, served, until
+from tests.service.serving import NOBODY, held, served, until
 from tests.service.tiny import ITEMS, USER
 from tests.store.events import events_of
 
@@ -177,17 +175,6 @@ def test_a_user_without_events_expires_where_the_setting_says_so(stored, store_u
 
 
 # overload
-
-
-@contextmanager
-def held(thread):
-    """A thread of the scorer that does nothing else until the block ends."""
-    free = threading.Event()
-    thread.submit(free.wait, 60)
-    try:
-        yield
-    finally:
-        free.set()
 
 
 def test_one_call_more_than_there_are_slots_is_429_at_once_and_not_written(stored, store_url, life):

@@ -1,6 +1,5 @@
 """What the store holds of one user, over HTTP: read with the scoring key, removed with the admin's."""
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +7,7 @@ import pytest
 
 from store import keys
 from store.behaviour_tree import BehaviourTree
-from tests.service.serving import NOBODY, served, until
+from tests.service.serving import NOBODY, held, served, until
 from tests.service.tiny import HISTORY, USER
 
 KEYS = {"api_key": "scoring", "admin_api_key": "admin"}
@@ -142,28 +141,24 @@ def test_a_store_that_is_gone_is_503(stored):
 
 
 def test_a_call_that_waited_too_long_for_its_turn_is_504_and_does_nothing(stored, store_url):
-    hold = threading.Event()
-    with served(stored.bundles, store_url, events_timeout_ms=50, **KEYS) as (client, app), ThreadPoolExecutor(2) as threads:
+    with served(stored.bundles, store_url, events_timeout_ms=50, **KEYS) as (client, app), ThreadPoolExecutor(1) as threads:
         service = app.state.service
-        busy = service.user_thread.submit(hold.wait, 60)
-        late = threads.submit(client.delete, f"/users/{USER}", headers=bearer("admin"))
-        until(lambda: service.user_slots.taken == 1)
-        time.sleep(0.06)
-        hold.set()
-        assert busy.result()
+        with held(service.user_thread):
+            late = threads.submit(client.delete, f"/users/{USER}", headers=bearer("admin"))
+            until(lambda: service.user_slots.taken == 1)
+            time.sleep(0.06)
         assert (late.result().status_code, late.result().json()["field"]) == (504, "queue")
         assert client.get(f"/users/{USER}/behaviours", headers=bearer("scoring")).json()["total"] == len(HISTORY)
 
 
 def test_one_call_more_than_there_are_slots_is_429(stored, store_url):
-    path, free = f"/users/{USER}/behaviours", threading.Event()
+    path = f"/users/{USER}/behaviours"
     with served(stored.bundles, store_url, max_in_flight=2) as (client, app):
-        app.state.service.user_thread.submit(free.wait, 60)
         with ThreadPoolExecutor(2) as threads:
-            waiting = [threads.submit(client.get, path) for _ in range(2)]
-            until(lambda: app.state.service.user_slots.taken == 2)
-            refused = client.get(path)
-            free.set()
+            with held(app.state.service.user_thread):
+                waiting = [threads.submit(client.get, path) for _ in range(2)]
+                until(lambda: app.state.service.user_slots.taken == 2)
+                refused = client.get(path)
             assert [future.result().status_code for future in waiting] == [200] * 2
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
 
