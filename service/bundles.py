@@ -1,11 +1,10 @@
 """The bundles a scorer serves: several models, several versions of each, and which of them answers whom.
 
 What is served is one dictionary that is replaced as a whole: a request takes its version from it once, and keeps it. A version is
-loaded and warmed beside the others before that; one that cannot be is refused, and nothing changes.
+loaded and warmed beside the others before that; one that cannot be is refused (`admission.py`), and nothing changes.
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,17 +12,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.admission import Admission
 from service.bundle_folder import bundles_in, led_out, mark_of, models_in, versions_in
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Labels, LabelsInvalid, changing, read_labels, write_labels
 from service.loading import LoadedBundle, Loading
 from service.metrics import Metrics
 from service.shared_metrics import remove
-from store.bundle import MANIFEST, BundleInvalid, read_manifest
 
 log = logging.getLogger("longtrail")
 
-AGAIN_S = 5.0  # between two tries to load what is not bad
 DEFAULT_MODEL = "twin"  # where several are loaded and no setting chooses
 
 
@@ -42,7 +40,7 @@ class Served:
 
 
 class Bundles:
-    """What is served, by model; and what was refused, with the reason."""
+    """What is served, by model."""
 
     def __init__(
         self, folder: Path, data: str, default_model: str, loading: Loading, metrics: Metrics,
@@ -56,19 +54,21 @@ class Bundles:
             at_start: the newest version of each model that may be taken up without labels; None = any. Of several processes
                 one that is started later must not take up what the others have not.
         """
-        self.refused: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
-        self.data = data
-        self._folder, self._default, self._loading, self._metrics = folder, default_model, loading, metrics
+        self._folder, self._default, self._metrics = folder, default_model, metrics
+        self.admission = Admission(folder, data, loading, metrics)
         self._served: dict[str, Served] = {}
         self._changing = threading.Lock()  # one change at a time; requests never wait for it
         self._seen: dict[str, tuple[int, int] | None] = {}  # files of labels, as they were read last
-        self._again: dict[str, float] = {}  # refused, and not for being bad: when to try again, on the monotonic clock
         for name in led_out(folder):
             log.warning("bundles: %s is left out, it leads out of %s", name, folder)
         for model, version in bundles_in(folder):
             if model not in self._served and (at_start is None or version <= at_start.get(model, "")):
                 self._take_up(model, version)
+
+    @property
+    def data(self) -> str:
+        """The data set served; empty: nothing was loaded that tells."""
+        return self.admission.data
 
     @property
     def names(self) -> list[str]:
@@ -107,7 +107,7 @@ class Bundles:
         """
         everything = self._served
         if not everything:
-            raise NoModel("no bundle is loaded" + "".join(f"; {reason}" for reason in self.refused.values()))
+            raise NoModel("no bundle is loaded" + "".join(f"; {reason}" for reason in self.admission.refused.values()))
         name, colon, which = (asked or self._default_name()).partition(":")
         if served := everything.get(name):
             version = (served.labels.of(which) or which) if colon else served.labels.answering(name, user_id)
@@ -193,9 +193,9 @@ class Bundles:
         """Every version of every model in the folder, and why those are not served that are not."""
         found = []
         for model, version in sorted(bundles_in(self._folder)):
-            served, name = self._served.get(model), f"{model}:{version}"
+            served = self._served.get(model)
             is_loaded = served is not None and version in served.loaded
-            reason = "" if is_loaded else self.refused.get(name) or self.skipped.get(name) or "not loaded"
+            reason = "" if is_loaded else self.admission.reason(model, version) or "not loaded"
             found.append({"name": model, "version": version, "state": "READY" if is_loaded else "UNAVAILABLE", "reason": reason})
         return found
 
@@ -212,13 +212,13 @@ class Bundles:
             log.error("labels refused: %s", error)
         wanted = [labels, Labels(stable=labels.stable)] if labels else []
         for tried in (*wanted, Labels(stable=version)):
-            if any(self._is_out(model, one) for one in tried.versions):
+            if any(self.admission.is_out(model, one) for one in tried.versions):
                 continue
             try:
                 self._go_over(model, tried, self._ready(model, tried))
                 return
             except BundleRefused:  # said and counted where it was refused
-                if self._may_pass(model, tried):
+                if self.admission.may_pass(model, tried.versions):
                     self._seen.pop(model, None)  # labels are followed once more
 
     @contextmanager
@@ -248,13 +248,13 @@ class Bundles:
         labels = read_labels(self._folder / model)
         if labels is None:
             self._end(model)
-        elif not self._is_time_for(model, labels):
+        elif not self.admission.is_time_for(model, labels.versions):
             self._seen[model] = before  # look again
         elif served is None or labels != served.labels:
             try:
                 self._go_over(model, labels, self._ready(model, labels))
             except BundleRefused:
-                if self._may_pass(model, labels):
+                if self.admission.may_pass(model, labels.versions):
                     self._seen[model] = before
                 raise
 
@@ -263,7 +263,7 @@ class Bundles:
         for version in reversed(versions_in(self._folder, model)):
             if served is not None and version <= served.labels.stable:
                 return
-            if not self._is_out(model, version) and self._is_finished(model, version):
+            if not self.admission.is_out(model, version) and self.admission.is_finished(model, version):
                 labels = Labels(stable=version)
                 self._go_over(model, labels, self._ready(model, labels))
                 return
@@ -289,7 +289,7 @@ class Bundles:
         """The versions that labels name, those loaded that are not."""
         served = self._served.get(model)
         there = {} if served is None else served.loaded
-        return {version: there.get(version) or self._load(model, version) for version in sorted(labels.versions)}
+        return {version: there.get(version) or self.admission.load(model, version) for version in sorted(labels.versions)}
 
     def _keep(self, model: str, labels: Labels | None) -> None:
         path = self._folder / model / FILE
@@ -310,54 +310,6 @@ class Bundles:
         if old is not None:
             self._forget(old, set(loaded))
         return served
-
-    def _load(self, model: str, version: str) -> LoadedBundle:
-        name, folder = f"{model}:{version}", self._folder / model / version
-        try:
-            manifest = read_manifest(folder)
-            if manifest.data != (self.data or manifest.data):
-                self.skipped[name] = f"data set {manifest.data}, this scorer serves {self.data}"
-                log.info("bundle skipped: %s is of %s", name, self.skipped[name])
-                raise BundleRefused(f"{name}: {self.skipped[name]}", "version")
-            with self._metrics.model_load.time():
-                loaded = self._loading.load(folder)
-        except BundleInvalid as error:
-            log.error("bundle refused: %s", error)
-            self._metrics.model_loads.labels("refused").inc()
-            self.refused[name] = str(error)
-            self._again.pop(name, None)
-            raise BundleRefused(str(error), "version") from error
-        except BundleRefused:
-            raise
-        except Exception as error:  # no memory, no file descriptor: it says nothing of the bundle, and may pass
-            log.exception("bundle not loaded: %s", name)
-            self._metrics.model_loads.labels("refused").inc()
-            self.refused[name] = f"{name}: {type(error).__name__}: {error}"
-            self._again[name] = time.monotonic() + AGAIN_S
-            raise BundleRefused(self.refused[name], "version") from error
-        self.refused.pop(name, None)
-        self._again.pop(name, None)
-        self._metrics.model_loads.labels("ok").inc()
-        self.data = manifest.data
-        return loaded
-
-    def _is_finished(self, model: str, version: str) -> bool:
-        return (self._folder / model / version / MANIFEST).is_file()
-
-    def _is_time_for(self, model: str, labels: Labels) -> bool:
-        """Not where labels came before their versions, nor in the pause after one could not be loaded."""
-        if not all(self._is_finished(model, version) for version in labels.versions):
-            return False
-        return all(self._again.get(f"{model}:{version}", 0) <= time.monotonic() for version in labels.versions)
-
-    def _is_out(self, model: str, version: str) -> bool:
-        """Whether it need not be tried now."""
-        name = f"{model}:{version}"
-        return name in self.skipped or (name in self.refused and time.monotonic() < self._again.get(name, math.inf))
-
-    def _may_pass(self, model: str, labels: Labels) -> bool:
-        """Whether one of these was refused, and not for being bad."""
-        return any(f"{model}:{version}" in self._again for version in labels.versions)
 
     def _serve(self, model: str, served: Served) -> None:
         """From the next request on."""

@@ -128,8 +128,8 @@ def test_a_bad_bundle_is_refused_with_the_reason_and_the_others_are_served(two, 
     make(two.bundles / "sim_hard" / VERSION)
     bundles = opened(two.bundles)
     assert bundles.names == ["din"]
-    assert list(bundles.refused) == [f"sim_hard:{VERSION}"]
-    assert text in bundles.refused[f"sim_hard:{VERSION}"]
+    assert list(bundles.admission.refused) == [f"sim_hard:{VERSION}"]
+    assert text in bundles.admission.refused[f"sim_hard:{VERSION}"]
 
 
 def flip(path, content):
@@ -185,7 +185,7 @@ def test_a_bundle_that_contradicts_itself_is_refused_and_the_others_are_served(t
 def test_a_whole_installation_refuses_nothing(two):
     bundles = opened(two.bundles)
     assert bundles.names == ["din", "sim_hard"]
-    assert (bundles.refused, bundles.skipped) == ({}, {})
+    assert (bundles.admission.refused, bundles.admission.skipped) == ({}, {})
 
 
 def test_a_refusal_names_the_file(two):
@@ -222,7 +222,7 @@ def test_an_older_good_version_is_served_when_the_newest_is_bad(two):
     alter(two.add("din", NEWER) / GRAPH)
     bundles = opened(two.bundles)
     assert bundles.get("din").bundle.manifest.version == VERSION
-    assert list(bundles.refused) == [f"din:{NEWER}"]
+    assert list(bundles.admission.refused) == [f"din:{NEWER}"]
 
 
 def test_a_version_without_a_manifest_is_not_served(two):
@@ -235,15 +235,15 @@ def test_what_is_no_version_is_not_looked_at(two):
     (two.bundles / "din" / "latest").mkdir()
     (two.bundles / "empty").mkdir()
     bundles = opened(two.bundles)
-    assert (bundles.names, bundles.refused) == (["din", "sim_hard"], {})
+    assert (bundles.names, bundles.admission.refused) == (["din", "sim_hard"], {})
 
 
 def test_bundles_of_another_data_set_are_skipped_with_the_reason(two):
     Tiny.at(two.bundles, "other").add("eta", OLDER)
     bundles = opened(two.bundles)
     assert bundles.names == ["din", "sim_hard"]
-    assert bundles.skipped == {f"eta:{OLDER}": f"data set other, this scorer serves {two.data}"}
-    assert bundles.refused == {}
+    assert bundles.admission.skipped == {f"eta:{OLDER}": f"data set other, this scorer serves {two.data}"}
+    assert bundles.admission.refused == {}
 
 
 def test_the_data_set_is_the_newest_bundles(two):

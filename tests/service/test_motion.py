@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-import service.bundles
+import service.admission
+from service.admission import AGAIN_S
 from service.bundle_folder import newest_in
-from service.bundles import AGAIN_S, Bundles
+from service.bundles import Bundles
 from service.errors import BundleRefused, LabelsNotKept, NoModel, UnknownModel
 from service.labels import FILE, Canary, Labels, read_labels, write_labels
 from service.loading import Loading
@@ -61,7 +62,7 @@ def test_labels_that_name_what_cannot_be_served_give_way_to_what_can(folder):
     bundles = opened(folder)
     assert bundles.get("din").version == FIRST
     assert bundles.shadow_of("din") is None
-    assert f"din:{SECOND}" in bundles.refused
+    assert f"din:{SECOND}" in bundles.admission.refused
 
 
 def test_a_new_version_is_stable_after_one_call_and_the_old_one_stays_to_go_back_to(folder):
@@ -299,7 +300,7 @@ def test_a_load_that_fails_for_another_reason_is_refused_too(folder, no_memory):
     faults, _ = no_memory
     faults.clear()
     assert bundles.load("din").version == SECOND
-    assert bundles.refused == {f"din:{FIRST}": f"din:{FIRST}: MemoryError: none left"}
+    assert bundles.admission.refused == {f"din:{FIRST}": f"din:{FIRST}: MemoryError: none left"}
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -317,7 +318,7 @@ def test_a_load_that_failed_once_is_tried_again_after_a_pause(folder, no_memory,
     assert (ours.get("din").version, tried) == (SECOND, [THIRD])
     faults.clear()
     now = time.monotonic()
-    monkeypatch.setattr(service.bundles.time, "monotonic", lambda: now + AGAIN_S + 1)
+    monkeypatch.setattr(service.admission.time, "monotonic", lambda: now + AGAIN_S + 1)
     ours.follow(newest=not labelled)
     assert ours.get("din").version == THIRD
 
@@ -331,7 +332,7 @@ def test_labels_whose_versions_could_not_be_loaded_at_the_start_are_followed_lat
             raise OSError("too many open files")
         return load(self, path)
 
-    monkeypatch.setattr(service.bundles, "AGAIN_S", 0.0)
+    monkeypatch.setattr(service.admission, "AGAIN_S", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(Loading, "load", failing)
         bundles = opened(folder)
@@ -414,7 +415,7 @@ def test_labels_that_come_before_their_version_are_followed_once_it_is_whole(fol
     bundles.follow(newest=False)
     path = folder.add("din", THIRD, finished=False)
     bundles.follow(newest=False)
-    assert (bundles.get("din").version, bundles.refused) == (SECOND, {})
+    assert (bundles.get("din").version, bundles.admission.refused) == (SECOND, {})
     shutil.rmtree(path)
     folder.add("din", THIRD)
     bundles.follow(newest=False)
