@@ -70,10 +70,17 @@ class MemoryWriter:
             feed: float32 arrays [1, ...] of the names `STATE`, and `behaviour_row` int32 [1, 1, T] within the items.
             item_vector: float32 [N, D].
 
+        Raises:
+            ValueError: items or a state of other widths than the weights'.
+
         Cost: about 8 us a behaviour where D = C = 64 and m = 8.
         """
         d, c, m = self._sizes
         after = {name: np.array(array[0], np.float32) for name, array in feed.items() if name in STATE}
+        known = {"memory": (m, d), "induction": (m, d), "control": (c,), "read": (d,), "usage": (m,)}
+        if item_vector.shape[1] != d or any(after[name].shape != known[name] for name in STATE):
+            given = {name: array.shape for name, array in after.items()}
+            raise ValueError(f"items {item_vector.shape[1]} wide and a state of {given}, the weights are for {d} and {known}")
         widest = -(-max(3 * (c + d), 4 * d + 2, m * m) // LANES) * LANES
         scratch = WORKSPACE.arrays(*(("f4", (widest,)) for _ in range(5)), ("f4", (5, m)))
         write_each(

@@ -1,6 +1,7 @@
 """Bucket sums against their definition, written out with numpy."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,24 @@ def test_a_behaviour_adds_its_vector_to_one_bucket_of_each_signature(shape, leng
 def test_the_empty_user_gives_zeros():
     bucket, row, sums, _ = made(1)
     assert not read_sums(bucket, row, sums * 0)[0].any()
+
+
+@pytest.mark.parametrize("wrong", [-1, 8])
+def test_a_bucket_that_is_not_there_is_an_error_and_no_memory_of_others(wrong):
+    bucket, row, sums, item = made(2)
+    bucket[row[0, 0, -1], 3] = wrong
+    with pytest.raises(ValueError, match="not among the 8"):
+        read_sums(bucket, row, sums)
+    with pytest.raises(ValueError, match="not among the 8"):
+        add_to_sums({"bucket_sum": sums, "behaviour_row": row}, bucket, item)
+
+
+def test_shapes_that_do_not_fit_are_refused_with_both_numbers():
+    bucket, row, sums, item = made(3)
+    with pytest.raises(ValueError, match="bucket has 15 signatures, the sums 16"):
+        read_sums(bucket[:, :15], row, sums)
+    with pytest.raises(ValueError, match="item_vector is 63 wide, the sums 64"):
+        add_to_sums({"bucket_sum": sums, "behaviour_row": row}, bucket, item[:, :63])
 
 
 PORTABLE = """

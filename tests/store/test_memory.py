@@ -121,6 +121,17 @@ def test_weights_that_do_not_fit_are_refused(name):
         MemoryWriter(weights | {name: weights[name][:-1]})
 
 
+@pytest.mark.parametrize("name", ["item_vector", *STATE])
+def test_items_or_a_state_of_another_width_are_refused(name):
+    weights, state, items = made(16, 12, 8)
+    if name == "item_vector":
+        items = items[:, :-1]
+    else:
+        state |= {name: state[name][..., :-1]}
+    with pytest.raises(ValueError, match="the weights are for 16 and"):
+        run(weights, state, items, [3])
+
+
 @pytest.mark.parametrize("induced", [0, 8])
 def test_there_are_slots_that_are_not_followed_and_such_that_are(induced):
     weights, _, _ = made(16, 12, 8, induced)
