@@ -8,7 +8,7 @@
         after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
         before_pairs.onnx             candidates, behaviours -> operands: with the next one in place of score.onnx where on a
         after_pairs.onnx              candidates, answers -> logit, weight      processor a kernel answers (`between.py`)
-        before_target.onnx, after_target.onnx                                         the same with another kernel
+        before_target.onnx, after_target.onnx                                   the same with another kernel
         after_sums.onnx                                                         the same with one that reads tables and a state
         search_score.onnx             candidates x the life -> what was found, logit, weight: optional, for GPUs
         ..._float16.onnx              score and search_score in float16: optional, for GPUs

@@ -62,6 +62,7 @@ class MemoryWriter:
         if not 0 < self._induced < m:
             raise ValueError(f"{self._induced} of {m} slots induced")
         self._sizes = d, c, m
+        self._shapes = {"memory": (m, d), "induction": (m, d), "control": (c,), "read": (d,), "usage": (m,)}
 
     def run(self, feed: Mapping[str, NDArray[Any]], item_vector: Floats) -> list[NDArray[Any]]:
         """The state after behaviours, its arrays [1, ...] in the order that `feed` has them.
@@ -77,10 +78,10 @@ class MemoryWriter:
         """
         d, c, m = self._sizes
         after = {name: np.array(array[0], np.float32) for name, array in feed.items() if name in STATE}
-        known = {"memory": (m, d), "induction": (m, d), "control": (c,), "read": (d,), "usage": (m,)}
-        if item_vector.shape[1] != d or any(after[name].shape != known[name] for name in STATE):
+        if item_vector.shape[1] != d or any(after[name].shape != self._shapes[name] for name in STATE):
             given = {name: array.shape for name, array in after.items()}
-            raise ValueError(f"items {item_vector.shape[1]} wide and a state of {given}, the weights are for {d} and {known}")
+            wanted = f"{d} and {self._shapes}"
+            raise ValueError(f"items {item_vector.shape[1]} wide and a state of {given}, the weights are for {wanted}")
         widest = -(-max(3 * (c + d), 4 * d + 2, m * m) // LANES) * LANES
         scratch = WORKSPACE.arrays(*(("f4", (widest,)) for _ in range(5)), ("f4", (5, m)))
         write_each(

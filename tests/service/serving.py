@@ -55,7 +55,7 @@ def held(threads: Threads) -> Iterator[None]:
     begun, free = threading.Event(), threading.Event()
 
     async def hold() -> None:
-        await threads.run(lambda: begun.set() or free.wait(60))
+        assert await threads.run(lambda: begun.set() or free.wait(60))
 
     with ThreadPoolExecutor(1) as own:
         holding = own.submit(asyncio.run, hold())
