@@ -5,8 +5,8 @@
 -- Returns for each event 1 = put in, 0 = it was there already, or is older than all that the cap of its category keeps; last,
 -- 1 = the user's states should be made again.
 
-local VERSION, HEADER = 0xB2, 8
-local ROW_FACTOR, TS_FACTOR, CROSS_FACTOR = 1999993, 1299709, 1000003 -- as in store/codec.py
+local VERSION, VERSION_WITH_OLDER, HEADER, PART = 0xB2, 0xB3, 8, 128 -- these and the factors as in store/codec.py
+local ROW_FACTOR, TS_FACTOR, CROSS_FACTOR, OLDER_FACTOR = 1999993, 1299709, 1000003, 1600033
 local key = KEYS[1]
 local J, newest, cap_category, cap_user = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local ttl, due_every, first_event = tonumber(ARGV[5]), tonumber(ARGV[6]), 7
@@ -34,18 +34,31 @@ local function sum_of(text, at)
   return sum % 4294967296
 end
 
--- A value as {body, sum}; nil where it is not of this form. Its records are not looked at: that would cost the whole leaf.
-local function open(field)
-  local blob = redis.call('HGET', key, field)
-  if not blob then
-    return {body = '', sum = 0, ending = {}}
+-- A value as {body, sum, older, ...}: its records, their sum, how many are before them in `parts` of their own. nil where it is
+-- not of this form; its records are not looked at: that would cost the whole leaf. `marks` are places in it of which the sum of
+-- the records behind them is known, the last place first: without them all records that are dealt into parts would be read.
+local function leaf_of(field, blob)
+  local version, header, older = string.byte(blob, 1), HEADER, 0
+  if version == VERSION_WITH_OLDER and #blob >= HEADER + 4 then
+    version, header, older = VERSION, HEADER + 4, number(blob, HEADER + 1)
+    if older == 0 then return nil end
   end
-  local count = (#blob - HEADER) / width
-  if #blob < HEADER or string.byte(blob, 1) ~= VERSION or string.byte(blob, 2) ~= J or count % 1 ~= 0
+  local count = (#blob - header) / width
+  if #blob < header or version ~= VERSION or string.byte(blob, 2) ~= J or count % 1 ~= 0 or older % PART ~= 0
       or count % 65536 ~= string.byte(blob, 3) + string.byte(blob, 4) * 256 then
     return nil
   end
-  return {body = string.sub(blob, HEADER + 1), sum = number(blob, 5), ending = {}}
+  local sum = (number(blob, 5) - older * OLDER_FACTOR) % 4294967296
+  return {
+    field = field, body = string.sub(blob, header + 1), sum = sum, ending = {}, older = older, parts = older / PART,
+    marks = {{behind = 0, sum = 0}}, changed = false,
+  }
+end
+
+local NO_RECORDS = string.char(VERSION, J, 0, 0, 0, 0, 0, 0)
+
+local function open(field)
+  return leaf_of(field, redis.call('HGET', key, field) or NO_RECORDS)
 end
 
 -- Records that came in order stand aside, so that a call of many copies a long leaf once.
@@ -57,25 +70,82 @@ local function joined(leaf)
   return leaf.body
 end
 
-local function size(leaf)
-  return #leaf.body / width + #leaf.ending
+local function size(leaf) -- of the whole category
+  return leaf.older + #leaf.body / width + #leaf.ending
 end
 
 local function last_record(leaf)
   return leaf.ending[#leaf.ending] or string.sub(leaf.body, -width)
 end
 
+local function is_before(record, body) -- its first one, or there is none
+  local ts, first = number(record, 5), body ~= '' and number(body, 5)
+  return not first or ts < first or (ts == first and number(record, 1) < number(body, 1))
+end
+
+-- Put the parts before what is open of a leaf, the newest first: as far as a record is older than that, or all (nil).
+-- Returns the field that cannot be read, if there is one.
+local function reach(leaf, record)
+  local bodies, first = {}, leaf.body
+  while leaf.older > 0 and (not record or is_before(record, first)) do
+    local field = leaf.field .. '.' .. leaf.older / PART - 1
+    local part = open(field)
+    if not part or part.older > 0 or #part.body ~= PART * width then return field end
+    leaf.marks[#leaf.marks + 1] = {behind = size(leaf) - leaf.older + #bodies * PART, sum = leaf.sum}
+    leaf.sum, leaf.older = (leaf.sum + part.sum) % 4294967296, leaf.older - PART
+    bodies[#bodies + 1], first = part.body, part.body
+  end
+  if #bodies > 0 then
+    local parts = {}
+    for i = #bodies, 1, -1 do parts[#parts + 1] = bodies[i] end
+    leaf.body = table.concat(parts) .. leaf.body
+  end
+end
+
+-- Of a leaf that is open to its first record.
 local function drop_oldest(leaf, count)
   local body = joined(leaf)
   for i = 0, count - 1 do
     leaf.sum = (leaf.sum - sum_of(body, i * width + 1)) % 4294967296
   end
-  leaf.body = string.sub(body, count * width + 1)
+  leaf.body, leaf.changed = string.sub(body, count * width + 1), true
 end
 
-local function close(field, leaf)
-  local body = joined(leaf)
-  redis.call('HSET', key, field, string.char(VERSION, J) .. bytes(size(leaf) % 65536, 2) .. bytes(leaf.sum, 4) .. body)
+-- The sum of the records behind a place, from the nearest mark on; those before that are of no more use: places come in order.
+local function sum_behind(leaf, behind)
+  local marks = leaf.marks
+  while #marks > 1 and math.abs(marks[#marks - 1].behind - behind) <= math.abs(marks[#marks].behind - behind) do
+    marks[#marks] = nil
+  end
+  local mark, records = marks[#marks], #leaf.body / width
+  local sum = mark.sum
+  for i = mark.behind + 1, behind do sum = sum + sum_of(leaf.body, (records - i) * width + 1) end
+  for i = behind + 1, mark.behind do sum = sum - sum_of(leaf.body, (records - i) * width + 1) end
+  return sum % 4294967296
+end
+
+local function write(field, body, sum, older)
+  local version, before = VERSION, ''
+  if older > 0 then
+    version, before, sum = VERSION_WITH_OLDER, bytes(older, 4), (sum + older * OLDER_FACTOR) % 4294967296
+  end
+  redis.call('HSET', key, field, string.char(version, J) .. bytes(#body / width % 65536, 2) .. bytes(sum, 4) .. before .. body)
+end
+
+-- Write what is open of a leaf that changed: parts, and the rest in its own field. One without records is none.
+local function close(leaf)
+  if not leaf.changed then return end
+  local body, marks, at = joined(leaf), leaf.marks, 1
+  local behind, sum, parts = #body / width, leaf.sum, math.max(math.floor(size(leaf) / PART) - 1, 0)
+  for part = leaf.older / PART, parts - 1 do
+    while marks[#marks].behind >= behind do marks[#marks] = nil end -- of records that were dropped, or are written
+    marks[#marks + 1] = {behind = behind, sum = sum}
+    local rest = sum_behind(leaf, behind - PART)
+    write(leaf.field .. '.' .. part, string.sub(body, at, at + PART * width - 1), (sum - rest) % 4294967296, 0)
+    at, behind, sum = at + PART * width, behind - PART, rest
+  end
+  for part = parts, leaf.parts - 1 do redis.call('HDEL', key, leaf.field .. '.' .. part) end
+  if body == '' then redis.call('HDEL', key, leaf.field) else write(leaf.field, string.sub(body, at), sum, parts * PART) end
 end
 
 -- Number of records before (ts, row), and whether the next one is that very pair.
@@ -96,29 +166,38 @@ local function place(body, ts, row)
   return low, false
 end
 
+-- Count a record in, before so many others.
+local function count_in(leaf, record, behind)
+  local sum = sum_of(record, 1)
+  leaf.sum, leaf.changed = (leaf.sum + sum) % 4294967296, true
+  for _, mark in ipairs(leaf.marks) do
+    if mark.behind > behind then mark.behind, mark.sum = mark.behind + 1, mark.sum + sum end
+  end
+end
+
 -- Whether it was put in, and the time of the record that now follows it; nil = it is the last. A leaf may grow beyond its
--- cap until it is closed; what would not be kept then is not put in.
+-- cap until it is closed; what would not be kept then is not put in. The leaf is open to a record that is not after this one.
 local function put(leaf, record, cap)
   local ts, row = number(record, 5), number(record, 1)
   local last = last_record(leaf)
   local last_ts = last ~= '' and number(last, 5)
   if not last_ts or last_ts < ts or (last_ts == ts and number(last, 1) < row) then
     leaf.ending[#leaf.ending + 1] = record
-    leaf.sum = (leaf.sum + sum_of(record, 1)) % 4294967296
+    count_in(leaf, record, 0)
     return true
   end
   local body = joined(leaf)
   local before, there = place(body, ts, row)
   local next_ts = number(body, before * width + 5)
-  if there or (cap > 0 and before < size(leaf) + 1 - cap) then
+  if there or (cap > 0 and leaf.older + before < size(leaf) + 1 - cap) then
     return false, next_ts
   end
   leaf.body = string.sub(body, 1, before * width) .. record .. string.sub(body, before * width + 1)
-  leaf.sum = (leaf.sum + sum_of(record, 1)) % 4294967296
+  count_in(leaf, record, #body / width - before)
   return true, next_ts
 end
 
--- All leaves by field, and how many behaviours they hold; one that cannot be read is left out.
+-- All leaves by field, their newest records open, and how many behaviours they hold; one that cannot be read is left out.
 local function all_leaves()
   local fields, total = {}, 0
   for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -133,6 +212,10 @@ end
 
 -- Drop the user's oldest behaviours down to the cap: all seconds before one, and of that one the least rows.
 local function trim(fields, total)
+  for field, leaf in pairs(fields) do
+    local held = size(leaf)
+    if reach(leaf) then fields[field], total = nil, total - held end
+  end
   local function before(ts, row)
     local count = 0
     for _, leaf in pairs(fields) do
@@ -151,11 +234,11 @@ local function trim(fields, total)
   local ts = least(0, 4294967296, function(value) return before(value, 0) end) - 1
   local row = least(0, 4294967296, function(value) return before(ts, value) end)
   local kept = 0
-  for field, leaf in pairs(fields) do
+  for _, leaf in pairs(fields) do
     local gone = place(leaf.body, ts, row)
     if gone > 0 then
       drop_oldest(leaf, gone)
-      if #leaf.body > 0 then close(field, leaf) else redis.call('HDEL', key, field) end
+      close(leaf)
     end
     kept = kept + size(leaf)
   end
@@ -164,9 +247,10 @@ end
 
 -- The newest list made of the leaves, where its own value cannot be read.
 local function newest_of_all()
-  local found, list = {}, {body = '', sum = 0, ending = {}}
+  local found = {}
   for _, leaf in pairs(all_leaves()) do
-    for i = math.max(size(leaf) - newest, 0), size(leaf) - 1 do
+    local count = #leaf.body / width
+    for i = math.max(count - newest, 0), count - 1 do
       found[#found + 1] = string.sub(leaf.body, i * width + 1, (i + 1) * width)
     end
   end
@@ -174,6 +258,7 @@ local function newest_of_all()
     local a_ts, b_ts = number(a, 5), number(b, 5)
     return a_ts < b_ts or (a_ts == b_ts and number(a, 1) < number(b, 1))
   end)
+  local list = leaf_of('n', NO_RECORDS)
   for i = math.max(#found - newest, 0) + 1, #found do
     put(list, found[i], newest)
   end
@@ -189,12 +274,14 @@ local time = redis.call('TIME')
 local now = tonumber(time[1])
 local touched, reply, added, due = {}, {}, 0, false
 local recent = open('n')
-if not recent or (recent.body == '' and redis.call('EXISTS', key) == 1) then recent = newest_of_all() end
+if not recent or recent.older > 0 or (recent.body == '' and redis.call('EXISTS', key) == 1) then recent = newest_of_all() end
 for i = first_event, #ARGV, 2 do
   local field, record = ARGV[i], ARGV[i + 1]
-  touched[field] = touched[field] or open(field)
-  if not touched[field] then return redis.error_reply('BADRECORD ' .. field) end
-  local new = put(touched[field], record, cap_category)
+  local leaf, unreadable = touched[field] or open(field), field
+  if leaf then unreadable = reach(leaf, record) end
+  if unreadable then return redis.error_reply('BADRECORD ' .. unreadable) end
+  touched[field] = leaf
+  local new = put(leaf, record, cap_category)
   if new then
     local _, next_ts = put(recent, record, newest)
     due = due or (next_ts and next_ts <= now) -- it came late; one that says it is of the future makes no other late
@@ -204,14 +291,18 @@ for i = first_event, #ARGV, 2 do
 end
 if added > 0 then
   local kept = added
-  for field, leaf in pairs(touched) do
+  for _, leaf in pairs(touched) do
     local over = cap_category > 0 and size(leaf) - cap_category or 0
-    if over > 0 then drop_oldest(leaf, over) end
-    kept = kept - math.max(over, 0)
-    close(field, leaf)
+    if over > 0 then
+      local unreadable = reach(leaf)
+      if unreadable then return redis.error_reply('BADRECORD ' .. unreadable) end -- nothing is written yet
+      drop_oldest(leaf, over)
+      kept = kept - over
+    end
   end
+  for _, leaf in pairs(touched) do close(leaf) end
   if size(recent) > newest then drop_oldest(recent, size(recent) - newest) end
-  close('n', recent)
+  close(recent)
 
   local counts = redis.call('HMGET', key, 't', 'a')
   local total, arrived = counter(counts[1]), counter(counts[2])

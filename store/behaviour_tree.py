@@ -1,36 +1,37 @@
 """The user-behaviour tree: user -> category -> behaviours (SIM, 4.2), one HASH per user.
 
-Field = category row (decimal), value = packed behaviours, oldest first. The field `n` beside them
+Field = category row (decimal), value = packed behaviours, oldest first; of a long category the older ones
+stand in fields of their own, in parts (`store/codec.py`). The field `n` beside them
 holds the newest ones of all categories, so that a short history is one small read; `t` and `a` count. A
 request's categories are one HMGET, a whole life is one HGETALL.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from redis import Redis
 
 from store import keys
-from store.checked_values import ANY_BUCKET, HEADER_BYTES, Values, check_values
+from store.checked_values import ANY_BUCKET, PART, Values, check_values
 from store.codec import encode, record_dtype
+from store.field_names import read_names
 from store.leaf_order import in_one_order
 from store.put_tree import SCRIPT, flat_of, put_tree
 from store.registry import Registry
 from store.search.spec import Reads
-from store.types import Behaviours, Blobs, Rows
+from store.types import Behaviours, Blobs, Mask, Rows, Seconds
 
-NEWEST = 100  # behaviours in the newest list
-
-NO_CATEGORY = (ValueError, OverflowError)  # what the name of a field raises that is none
+NEWEST = 100  # behaviours in the newest list, at most PART: as many of a category are in its own field
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a read gave: the behaviours, and how many values could not be read and were left out."""
+    """What a read gave: the behaviours, and how much could not be read and was left out."""
 
     behaviours: Behaviours
-    bad_records: int
+    bad_records: int  # values; and categories whose parts are not those that their own value speaks of
     arrived: int = 0  # the tree's arrivals clock; 0 = there is no tree, or it was not asked for
     total: int = 0  # behaviours that the tree counts, likewise
     older: int = 0  # behaviours of the categories asked for that were left out, since only the newest of each were wanted
@@ -60,12 +61,13 @@ class BehaviourTree:
             recent: how many of the newest behaviours the caller needs.
             registry: gives the category of behaviours in the newest list.
             before: only behaviours with ts < before; None = all.
-            newest: how many of each category the caller needs, where those are what is read; 0 = all. Older ones are checked
-                and counted as `older`, and left out.
+            newest: how many of each category the caller needs, where those are what is read; 0 = all. Older ones are
+                counted as `older`, and left out; those in the same value are checked.
 
         Returns:
             the behaviours; the newest `recent` of the user's life are always their end. An unknown
-            user has none. Cost: one round trip, two where the newest list is too short or cut by `before`.
+            user has none. Cost: one round trip, two where the newest list is too short or cut by `before`, or parts of a
+            category are needed: not for 128 of each or fewer of now. Three where such a category changed in between.
 
         Raises:
             redis.exceptions.RedisError: the store did not answer, or answered an error.
@@ -73,20 +75,52 @@ class BehaviourTree:
         if reads == "life":
             return self.read_life(user_id, before)
         asked = categories.tolist() if reads == "categories" else []
-        fields = [*(b"%d" % category for category in asked), keys.NEWEST_FIELD]  # a category's own field wins
+        fields = [*(keys.LEAF_FIELD % category for category in asked), keys.NEWEST_FIELD]  # a category's own field wins
         replies = self._redis.hmget(keys.tree(self._data, user_id), fields)
         there = [place for place, value in enumerate(replies) if isinstance(value, bytes)]
         blobs: list[bytes] = [replies[place] for place in there]  # type: ignore[misc]
-        values = check_values(blobs, self._buckets, before, newest and max(newest, recent, NEWEST))
+        needed = newest and max(newest, recent, NEWEST)
+        values = check_values(blobs, self._buckets, before, needed)
         listed = bool(there) and there[-1] == len(asked)  # whether the last is the newest list
         if listed:
             if values.fault[-1]:
                 life = self.read_life(user_id, before)  # holds what the list would have told
                 return Read(life.behaviours, life.bad_records + 1)
-            if self._count(blobs[-1]) >= NEWEST and values.earlier[-1] < recent:
+            if values.size[-1] >= NEWEST and values.earlier[-1] < recent:
                 return self.read_life(user_id, before)
         category = np.array([*asked, 0], np.int32)[there]
-        return self._in_order(values, category, registry.category_of if listed else None)
+        parts = _parts_needed(values, needed)
+        unread = int(values.older.sum() - PART * parts.sum())
+        if parts.any():
+            more = self._with_parts(user_id, blobs, category, values, parts)
+            if more is None:
+                return self.read_life(user_id, before)
+            values, category = check_values(more, self._buckets, before), np.repeat(category, parts + 1)
+            if needed:
+                values = _newest_together(values, parts + 1, needed, record_dtype(self._cross_features).itemsize)
+        read = self._in_order(values, category, registry.category_of if listed else None)
+        return replace(read, older=read.older + unread)
+
+    def _with_parts(
+        self, user_id: str, blobs: Sequence[bytes], category: Rows, values: Values, parts: Seconds
+    ) -> list[bytes] | None:
+        """Behind each value so many parts of its category, the newest first; None = it changed since it was read, or lacks one."""
+        fields = []
+        for place in np.flatnonzero(parts).tolist():
+            count = int(values.older[place]) // PART
+            numbers = range(count - 1, count - 1 - int(parts[place]), -1)
+            own = int(category[place])
+            fields += [keys.LEAF_FIELD % own, *(keys.PART_FIELD % (own, number) for number in numbers)]
+        replies = iter(self._redis.hmget(keys.tree(self._data, user_id), fields))
+        more: list[bytes] = []
+        for blob, count in zip(blobs, parts.tolist(), strict=True):
+            more.append(blob)
+            if count:
+                again, *older = islice(replies, count + 1)
+                if again != blob or None in older:
+                    return None
+                more += older  # type: ignore[arg-type]
+        return more
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
@@ -97,14 +131,15 @@ class BehaviourTree:
         """The same of a HASH that was read already."""
         leaves = {field: value for field, value in life.items() if field not in keys.OTHER_FIELDS}
         arrived, total = _number(life.get(keys.ARRIVED_FIELD)), _number(life.get(keys.TOTAL_FIELD))
-        try:
-            category = _category_rows(leaves)
-        except NO_CATEGORY:  # rare: find out which
-            good = [field for field in leaves if _is_category(field)]
-            read = self.decode_life({field: leaves[field] for field in good}, before)
-            return replace(read, bad_records=read.bad_records + len(leaves) - len(good), arrived=arrived, total=total)
-        read = self._in_order(check_values(list(leaves.values()), self._buckets, before), category, None)
-        return replace(read, arrived=arrived, total=total)
+        category, part = read_names(leaves)
+        nameless = int(np.count_nonzero(category < 0))
+        if nameless:
+            leaves = {field: leaves[field] for field, own in zip(leaves, category.tolist(), strict=True) if own >= 0}
+            category, part = category[category >= 0], part[category >= 0]
+        values = check_values(list(leaves.values()), self._buckets, before)
+        read = self._in_order(values, category, None)
+        bad_records = read.bad_records + nameless + _with_other_parts(values, category, part)
+        return replace(read, bad_records=bad_records, arrived=arrived, total=total)
 
     def read_newest(self, user_id: str, snapshot_id: str, registry: Registry) -> tuple[Read, bytes | None]:
         """The newest list, and the packed snapshot of the user if there is one. Cost: one round trip.
@@ -148,10 +183,6 @@ class BehaviourTree:
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
 
-    def _count(self, blob: bytes) -> int:
-        """How many records a value has that can be read."""
-        return (len(blob) - HEADER_BYTES) // record_dtype(self._cross_features).itemsize
-
     def _in_order(self, values: Values, category: Rows, of_row: Callable[[Rows], Rows] | None) -> Read:
         """One ordered sequence of what is taken of the values, each behaviour once; values that cannot be read are left out.
 
@@ -168,17 +199,34 @@ class BehaviourTree:
         return Read(behaviours, bad_records, older=int((values.earlier - values.taken).sum()))
 
 
-def _category_rows(fields: Iterable[bytes]) -> Rows:
-    """The category rows that fields of a tree are named after; NO_CATEGORY where one is not."""
-    return np.array([int(field) for field in fields], np.int32)
+def _parts_needed(values: Values, newest: int) -> Seconds:
+    """How many parts of each value's category, the newest ones, hold what it lacks of the `newest` that are asked for, 0 = all.
+
+    A value that has records before the moment asked for has all of its parts before it.
+    """
+    there = values.older // PART
+    if not newest or not there.any():
+        return there
+    return np.where(values.earlier > 0, np.clip(-((values.earlier - newest) // PART), 0, there), there)
 
 
-def _is_category(field: bytes) -> bool:
-    try:
-        _category_rows([field])
-    except NO_CATEGORY:
-        return False
-    return True
+def _newest_together(values: Values, counts: Seconds, newest: int, width: int) -> Values:
+    """Of so many values of a category, each of which has older records than the one before it, the newest together."""
+    newer = np.cumsum(values.earlier) - values.earlier
+    newer -= np.repeat(newer[np.cumsum(counts) - counts], counts)
+    taken = np.clip(newest - newer, 0, values.earlier)
+    return replace(values, first=values.first + (values.taken - taken) * width, taken=taken)
+
+
+def _with_other_parts(values: Values, category: Rows, part: Mask) -> int:
+    """How many categories have more or less in parts than their own value says; a value that cannot be read says nothing."""
+    if not part.any() and not values.older.any():  # nearly always
+        return 0
+    own, place = np.unique(category, return_inverse=True)
+    held = np.where(values.fault > 0, PART, values.size) * part
+    differs = np.bincount(place, held - values.older * ~part, len(own)) != 0
+    differs[place[(values.fault > 0) & ~part]] = False
+    return int(np.count_nonzero(differs))
 
 
 def _number(value: bytes | None) -> int:
@@ -192,9 +240,13 @@ def encode_tree(behaviours: Behaviours) -> Blobs:
     grouped = behaviours.select(by_category)
     categories, starts = np.unique(grouped.category, return_index=True)
     blobs: Blobs = {}
-    for category, start, end in zip(categories.tolist(), starts, [*starts[1:], len(grouped)], strict=True):
-        leaf = grouped.select(slice(start, end))
-        blobs[b"%d" % category] = encode(leaf.row, leaf.ts, leaf.cross)
+    for category, start, end in zip(categories.tolist(), starts.tolist(), [*starts[1:].tolist(), len(grouped)], strict=True):
+        parts = max((end - start) // PART - 1, 0)
+        for part in range(parts):
+            older = grouped.select(slice(start + part * PART, start + (part + 1) * PART))
+            blobs[keys.PART_FIELD % (category, part)] = encode(older.row, older.ts, older.cross)
+        leaf = grouped.select(slice(start + parts * PART, end))
+        blobs[keys.LEAF_FIELD % category] = encode(leaf.row, leaf.ts, leaf.cross, parts * PART)
     newest = behaviours.select(slice(-NEWEST, None))
     blobs[keys.NEWEST_FIELD] = encode(newest.row, newest.ts, newest.cross)
     return blobs

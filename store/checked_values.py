@@ -13,27 +13,29 @@ from numba import njit
 
 from store.types import Bytes, Rows, Seconds
 
-VERSION = 0xB2
-HEADER_BYTES = 8
+VERSION, VERSION_WITH_OLDER = 0xB2, 0xB3
+HEADER_BYTES, OLDER_BYTES = 8, 4
 RECORD_BYTES = 8  # and J
+PART = 128  # records of a part: as much a property of the form as the header
 MAX_ROW = 2**31 - 1
-ROW_FACTOR, TS_FACTOR, CROSS_FACTOR = 1_999_993, 1_299_709, 1_000_003
+ROW_FACTOR, TS_FACTOR, CROSS_FACTOR, OLDER_FACTOR = 1_999_993, 1_299_709, 1_000_003, 1_600_033
 ALL_TS = 2**32  # no record is as late
 ANY_BUCKET = 256
 
 FAULTS = (  # of a value, by their numbers; what is in braces is the value's own
     "",
-    f"{{bytes}} bytes, a header has {HEADER_BYTES}",
-    f"format version {{version:#x}}, this codec reads {VERSION:#x}",
+    "{bytes} bytes, a header has {header}",
+    f"format version {{version:#x}}, this codec reads {VERSION:#x} and {VERSION_WITH_OLDER:#x}",
     "{features} cross features, the schema has {schema}",
     "{bytes} bytes, count says {count}",
     "the sum of the records differs from the header's",
     f"a row above {MAX_ROW}, the largest there is",
     "records are not in order of (ts, row), each once",
     "a bucket that the schema does not have",
+    f"{{older}} older records, no multiple of {PART}",
 )
 TOO_SHORT, OTHER_VERSION, OTHER_SCHEMA, OTHER_LENGTH = 1, 2, 3, 4
-OTHER_SUM, ROW_TOO_LARGE, NOT_IN_ORDER, UNKNOWN_BUCKET = 5, 6, 7, 8
+OTHER_SUM, ROW_TOO_LARGE, NOT_IN_ORDER, UNKNOWN_BUCKET, NOT_IN_PARTS = 5, 6, 7, 8, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Values:
 
     data: Bytes  # their bytes, headers too
     fault: Rows  # [V] what is wrong with each, 0 = nothing; place in FAULTS
+    size: Seconds  # [V] its records, 0 where it cannot be read
+    older: Seconds  # [V] records that it says stand before its own, in parts
     earlier: Seconds  # [V] its records before the moment asked for
     first: Seconds  # [V] where in `data` the first that is taken stands
     taken: Seconds  # [V] how many are taken, the newest of the earlier ones; 0 where it cannot be read
@@ -65,9 +69,9 @@ def check_values(values: Sequence[bytes], buckets: Rows, before: int | None = No
     count = len(values)
     data = np.frombuffer(b"".join(values), np.uint8)
     end = np.cumsum(np.fromiter(map(len, values), np.int64, count))
-    fault, numbers = np.empty(count, np.int32), np.empty((3, count), np.int64)
+    fault, numbers = np.empty(count, np.int32), np.zeros((5, count), np.int64)
     _check(data, end, buckets, ALL_TS if before is None else max(before, 0), newest, fault, numbers)
-    return Values(data, fault, numbers[0], numbers[1], numbers[2])
+    return Values(data, fault, *numbers)
 
 
 @njit(cache=True, nogil=True)
@@ -82,30 +86,30 @@ def uint32_at(data: Any, at: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _check_header(data: Bytes, start: int, end: int, cross_features: int) -> int:
-    """The fault of a value's header and length, 0 = none."""
-    if end - start < HEADER_BYTES:
+def _check_header(data: Bytes, start: int, first: int, end: int, cross_features: int) -> int:
+    """The fault of a value's header and length, 0 = none. Its records begin at `first`."""
+    if end < first:
         return TOO_SHORT
-    if data[start] != VERSION:
+    if data[start] != VERSION and data[start] != VERSION_WITH_OLDER:
         return OTHER_VERSION
     if data[start + 1] != cross_features:
         return OTHER_SCHEMA
-    count, rest = divmod(end - start - HEADER_BYTES, RECORD_BYTES + cross_features)
+    count, rest = divmod(end - first, RECORD_BYTES + cross_features)
     if rest or count % 65536 != data[start + 2] + data[start + 3] * 256:
         return OTHER_LENGTH
     return 0
 
 
 @njit(cache=True, nogil=True)
-def _check_records(data: Bytes, start: int, end: int, buckets: Rows) -> int:
+def _check_records(data: Bytes, start: int, first: int, end: int, older: Any, buckets: Rows) -> int:
     """The fault of the records of a value whose header is right, 0 = none.
 
     Places and sums are uint64: other integers would have signs looked at, and mixed ones are floats.
     """
     width = np.uint64(RECORD_BYTES + len(buckets))
-    records, behind = np.uint64(start + HEADER_BYTES), np.uint64(end)
+    records, behind = np.uint64(first), np.uint64(end)
     count = (behind - records) // width
-    total, rows, last, disorder = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    total, rows, last, disorder = older * np.uint64(OLDER_FACTOR), np.uint64(0), np.uint64(0), np.uint64(0)
     at = records
     while at < behind:
         row, ts = uint32_at(data, at), uint32_at(data, at + np.uint64(4))
@@ -136,21 +140,29 @@ def _check_records(data: Bytes, start: int, end: int, buckets: Rows) -> int:
 
 @njit(cache=True, nogil=True)
 def _check(data: Bytes, end: Seconds, buckets: Rows, before: int, newest: int, fault: Rows, numbers: Seconds) -> None:
-    """Fill `fault`, and `numbers` with the last three of `Values`."""
+    """Fill `fault`, and `numbers`, which are zeros, with the last five of `Values`."""
     width, start = RECORD_BYTES + len(buckets), 0
     for v in range(len(end)):
-        fault[v] = _check_header(data, start, end[v], len(buckets))
+        parted = end[v] > start and data[start] == VERSION_WITH_OLDER
+        first = start + HEADER_BYTES + (OLDER_BYTES if parted else 0)
+        fault[v] = _check_header(data, start, first, end[v], len(buckets))
+        older = np.uint64(0)
+        if parted and not fault[v]:
+            older = uint32_at(data, np.uint64(start + HEADER_BYTES))
+            if older == 0 or older % np.uint64(PART):
+                fault[v] = NOT_IN_PARTS
         if not fault[v]:
-            fault[v] = _check_records(data, start, end[v], buckets)
-        numbers[:, v] = 0
+            fault[v] = _check_records(data, start, first, end[v], older, buckets)
         if not fault[v]:
-            low, high = 0, (end[v] - start - HEADER_BYTES) // width
+            size = (end[v] - first) // width
+            low, high = 0, size
             while low < high:
                 middle = (low + high) // 2
-                if uint32_at(data, np.uint64(start + HEADER_BYTES + middle * width + 4)) < np.uint64(before):
+                if uint32_at(data, np.uint64(first + middle * width + 4)) < np.uint64(before):
                     low = middle + 1
                 else:
                     high = middle
             taken = min(low, newest) if newest else low
-            numbers[0, v], numbers[1, v], numbers[2, v] = low, start + HEADER_BYTES + (low - taken) * width, taken
+            numbers[0, v], numbers[1, v], numbers[2, v] = size, older, low
+            numbers[3, v], numbers[4, v] = first + (low - taken) * width, taken
         start = end[v]

@@ -7,6 +7,11 @@
 
     sum = (row * 1999993 + ts * 1299709 + sum over j of bucket_j * (1000003 + 2 j)) over all records, modulo 2^32
 
+A category of 256 behaviours or more is kept in parts. All but its newest 128 to 255 stand in parts of 128 (`PART`), the oldest
+first, each a value like the one above. The value of the newest says how many those are: its version is 0xB3, a header of 12
+bytes ends with a number that is a multiple of 128 and not 0 (`older`, uint32), and the sum has older * 1600033 more. So how
+a category is kept follows from its behaviours alone.
+
 Count and sum are carried forward where a record is put in or taken out, wherever it stands: the
 server-side script (`store/append.lua`) reads no other record for them. The factors are odd, so that no
 single changed byte leaves the sum as it was, and small enough for the script's numbers, which are
@@ -23,9 +28,12 @@ from store.checked_values import (
     CROSS_FACTOR,
     FAULTS,
     HEADER_BYTES,
+    OLDER_BYTES,
+    OLDER_FACTOR,
     ROW_FACTOR,
     TS_FACTOR,
     VERSION,
+    VERSION_WITH_OLDER,
     check_values,
 )
 from store.types import Bytes, Rows, Seconds
@@ -41,15 +49,18 @@ def record_dtype(cross_features: int) -> np.dtype[np.void]:
     return np.dtype([("row", "<u4"), ("ts", "<u4"), ("cross", "u1", (cross_features,))])
 
 
-def encode(row: Rows, ts: Seconds, cross: Bytes) -> bytes:
+def encode(row: Rows, ts: Seconds, cross: Bytes, older: int = 0) -> bytes:
     """Pack behaviours that are already in order.
 
     Args:
         row: int32 [L]; ts: int64 [L], 0..2^32-1; cross: uint8 [L, J]. In order of (ts, row), each pair once.
+        older: how many stand before them, in parts; 0 = none.
     """
     records = pack_records(row, ts, cross)
-    count, total = len(row) % 65536, sum_of(records)
-    return bytes((VERSION, cross.shape[1])) + count.to_bytes(2, "little") + total.to_bytes(4, "little") + records.tobytes()
+    count, total = len(row) % 65536, (sum_of(records) + older * OLDER_FACTOR) % 2**32
+    version, before = (VERSION_WITH_OLDER, older.to_bytes(OLDER_BYTES, "little")) if older else (VERSION, b"")
+    header = bytes((version, cross.shape[1])) + count.to_bytes(2, "little") + total.to_bytes(4, "little") + before
+    return header + records.tobytes()
 
 
 def pack_records(row: Rows, ts: Seconds, cross: Bytes) -> NDArray[np.void]:
@@ -60,7 +71,7 @@ def pack_records(row: Rows, ts: Seconds, cross: Bytes) -> NDArray[np.void]:
 
 
 def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
-    """Unpack one value: row int32 [L], ts int64 [L], cross uint8 [L, J].
+    """Unpack one value: row int32 [L], ts int64 [L], cross uint8 [L, J]; what stands in parts before it is not among them.
 
     Raises:
         BadRecord: any byte that does not fit; nothing is half-read.
@@ -68,13 +79,15 @@ def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
     checked = check_values([blob], np.full(cross_features, ANY_BUCKET, np.int32))
     if not checked.readable:
         raise BadRecord(_text(FAULTS[checked.fault[0]], blob, cross_features))
-    records = np.frombuffer(blob, record_dtype(cross_features), offset=HEADER_BYTES)
+    records = np.frombuffer(blob, record_dtype(cross_features), offset=int(checked.first[0]))
     return records["row"].astype(np.int32), records["ts"].astype(np.int64), records["cross"]
 
 
 def _text(fault: str, blob: bytes, cross_features: int) -> str:
     """What is wrong with a value, with its own numbers."""
     has = {"bytes": len(blob), "version": blob[0] if blob else 0, "features": blob[1] if len(blob) > 1 else 0}
+    has["header"] = HEADER_BYTES + (OLDER_BYTES if has["version"] == VERSION_WITH_OLDER else 0)
+    has["older"] = int.from_bytes(blob[HEADER_BYTES : has["header"]], "little")
     return fault.format(**has, count=int.from_bytes(blob[2:4], "little"), schema=cross_features)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store import keys
 from store.append import Caps
 from store.behaviour_tree import NEWEST
-from store.checked_values import HEADER_BYTES, VERSION
+from store.checked_values import HEADER_BYTES, OLDER_BYTES, OLDER_FACTOR, PART, VERSION, VERSION_WITH_OLDER
 from store.codec import pack_records, running_sums
 from store.types import Blobs, Bytes, Mask, Rows, Seconds
 
@@ -71,7 +71,7 @@ class Lives:
 class EncodedTrees:
     """Fields and values, user by user; a user without behaviours has none."""
 
-    fields: list[bytes]  # categories of user 0, of user 1, ...
+    fields: list[bytes]  # categories, and parts before theirs, of user 0, of user 1, ...
     values: list[bytes]
     ends: list[int]  # [U + 1] where each user's begin and end in them
     newest: list[bytes]  # [U] the value of field `n`
@@ -101,12 +101,17 @@ def encode_trees(lives: Lives, users: int) -> EncodedTrees:
         return EncodedTrees([], [], [0] * (users + 1), [b""] * users, [0] * users)
     order, starts = _by_category(lives)
     grouped = lives.select(order)
-    values = _values(grouped, starts)
-    fields = [b"%d" % category for category in grouped.category[starts].tolist()]
+    starts, parts, own = _in_parts(starts, len(grouped))
+    values = _values(grouped, starts, np.where(own, parts * PART, 0))
+    category = grouped.category[starts].tolist()
+    fields = [keys.LEAF_FIELD % one for one in category]
+    for place in np.flatnonzero(~own).tolist():
+        fields[place] = keys.PART_FIELD % (category[place], parts[place])
     totals = np.bincount(lives.user, minlength=users)
     ends = np.concatenate([[0], np.cumsum(np.bincount(grouped.user[starts], minlength=users))])
     last = lives.select(_from_end(_starts(lives.user), len(lives)) <= NEWEST)
-    with_any = iter(_values(last, _starts(last.user)))
+    starts = _starts(last.user)
+    with_any = iter(_values(last, starts, np.zeros_like(starts)))
     newest = [next(with_any) if total else b"" for total in totals.tolist()]
     return EncodedTrees(fields, values, ends.tolist(), newest, totals.tolist())
 
@@ -135,15 +140,30 @@ def _from_end(starts: Places, length: int) -> Places:
     return np.repeat(ends, ends - starts) - np.arange(length)
 
 
-def _values(lives: Lives, starts: Places) -> list[bytes]:
-    """One packed value for each run of behaviours."""
+def _in_parts(starts: Places, length: int) -> tuple[Places, Places, Mask]:
+    """Runs as the values that they are kept in.
+
+    Returns: where each value begins; how many parts are before it; whether it is the last of its run, in the category's own field.
+    """
+    counts = np.maximum(np.diff(starts, append=length) // PART - 1, 0)
+    ends = np.cumsum(counts + 1)
+    before = np.arange(ends[-1]) - np.repeat(ends - counts - 1, counts + 1)
+    return np.repeat(starts, counts + 1) + before * PART, before, before == np.repeat(counts, counts + 1)
+
+
+def _values(lives: Lives, starts: Places, older: Places) -> list[bytes]:
+    """One packed value for each run of behaviours, which has so many before it in parts."""
     records = pack_records(lives.row, lives.ts, lives.cross)
     ends = np.concatenate([starts[1:], [len(lives)]])
     sums = running_sums(records)
-    headers = np.empty((len(starts), HEADER_BYTES), np.uint8)
-    headers[:, 0], headers[:, 1] = VERSION, lives.cross.shape[1]
+    total = sums[ends] - sums[starts] + older.astype(np.uint64) * np.uint64(OLDER_FACTOR)
+    headers = np.empty((len(starts), HEADER_BYTES + OLDER_BYTES), np.uint8)
+    headers[:, 0], headers[:, 1] = np.where(older, VERSION_WITH_OLDER, VERSION), lives.cross.shape[1]
     headers[:, 2:4] = ((ends - starts) % 65536).astype("<u2")[:, None].view(np.uint8)
-    headers[:, 4:] = (sums[ends] - sums[starts]).astype("<u4")[:, None].view(np.uint8)  # modulo 2^32
+    headers[:, 4:8] = total.astype("<u4")[:, None].view(np.uint8)  # modulo 2^32
+    headers[:, 8:] = older.astype("<u4")[:, None].view(np.uint8)
     head, body, width = headers.tobytes(), records.tobytes(), records.itemsize
-    places = zip(range(0, len(head), HEADER_BYTES), (starts * width).tolist(), (ends * width).tolist(), strict=True)
-    return [head[at : at + HEADER_BYTES] + body[begin:end] for at, begin, end in places]
+    at = np.arange(len(starts)) * headers.shape[1]
+    behind = at + np.where(older, headers.shape[1], HEADER_BYTES)
+    places = zip(*((one.tolist()) for one in (at, behind, starts * width, ends * width)), strict=True)
+    return [head[at:behind] + body[begin:end] for at, behind, begin, end in places]
