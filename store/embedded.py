@@ -26,6 +26,7 @@ CONFIG = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "hash-max-listpack-value": 65536,  # packed categories stay in one compact list per user
+    "hash-max-listpack-entries": 256,  # unless they are many: each field is found by walking past those before it
     "save": "",
 }
 

@@ -150,17 +150,20 @@ def test_a_second_is_cut_by_row(redis, data_name, tree, earlier):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, 400), min_size=1, max_size=150), st.integers(1, 60), st.integers(0, 3))
-def test_a_category_holds_its_newest_whatever_the_calls(redis, data_name, times, a_call, rows):
+@given(
+    st.lists(st.integers(0, 400), min_size=1, max_size=150), st.integers(1, 60), st.integers(0, 3),
+    st.sampled_from([NEWEST, 255, 256, 300, 400]),
+)  # fmt: skip
+def test_a_category_holds_its_newest_whatever_the_calls(redis, data_name, times, a_call, rows, cap):
     """Late, double, and more than the cap in one call; an event that the cap leaves out is not counted as new."""
     redis.delete(keys.tree(data_name, USER))
-    appender = Appender(redis, data_name, 1, Caps(per_category=NEWEST))
-    first = [Arrived(USER, 12, 4, 500 + ts, b"\1") for ts in range(NEWEST - 20)]
+    appender = Appender(redis, data_name, 1, Caps(per_category=cap))
+    first = [Arrived(USER, 12, 4, 500 + ts, b"\1") for ts in range(cap - 20)]
     events = [*first, *(Arrived(USER, 12 + 10 * (ts % (rows + 1)), 4, 450 + ts, b"\1") for ts in times)]
     for start in range(0, len(events), a_call):
         appender.append(events[start : start + a_call])
     life = BehaviourTree(redis, data_name, 1).read_life(USER)
-    assert events_of(life.behaviours) == events_of(rebuilt(events).select(slice(-NEWEST, None)))
+    assert events_of(life.behaviours) == events_of(rebuilt(events).select(slice(-cap, None)))
     assert (life.bad_records, life.whole) == (0, True)
     before = redis.hgetall(keys.tree(data_name, USER))
     assert not any(appender.append(events))

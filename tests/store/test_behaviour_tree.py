@@ -337,7 +337,7 @@ def test_records_of_another_schema_are_bad_records(redis, data_name, tree):
 GOOD_BLOB = encode(np.array([2], np.int32), np.array([10]), np.array([[1]], np.uint8))
 
 
-@pytest.mark.parametrize("field", [b"x", b"", b"2.5", b"\xff", b"n2"])
+@pytest.mark.parametrize("field", [b"x", b"", b"2.", b".5", b"2.x", b"2.5.1", b"02", b"-2", b" 2", b"\xff", b"n2"])
 def test_a_field_that_is_no_category_is_a_bad_record(redis, data_name, tree, field):
     spoil(redis, keys.tree(data_name, "u"), field, GOOD_BLOB)
     answer = tree.read_life("u")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import checked_values as faults
-from store.checked_values import ANY_BUCKET, HEADER_BYTES, check_values
+from store.checked_values import ANY_BUCKET, HEADER_BYTES, OLDER_BYTES, PART, check_values
 from store.codec import encode
 from tests.store.events import behaviours_of
 
@@ -12,10 +12,10 @@ BUCKETS = np.array([8], np.int32)
 WIDTH = 9  # bytes of a record with one cross feature
 
 
-def packed(*events):
+def packed(*events, older=0):
     """A value of (row, ts, bucket) events, in the order given."""
     behaviours = behaviours_of(*((row, 2, ts, bucket) for row, ts, bucket in events), cross_features=1)
-    return encode(behaviours.row, behaviours.ts, behaviours.cross)
+    return encode(behaviours.row, behaviours.ts, behaviours.cross, older)
 
 
 def fault(blob, buckets=BUCKETS):
@@ -27,6 +27,7 @@ def altered(blob, at):
 
 
 SECONDS = packed((2, 10, 1), (3, 20, 2), (2, 30, 3), (4, 30, 4))
+PARTED = packed((2, 10, 1), (3, 20, 2), (2, 30, 3), older=3 * PART)
 
 
 def test_a_good_value_has_no_fault():
@@ -45,6 +46,14 @@ def test_a_good_value_has_no_fault():
         (altered(SECONDS, 3), faults.OTHER_LENGTH),
         (altered(SECONDS, 4), faults.OTHER_SUM),
         (altered(SECONDS, HEADER_BYTES + 8), faults.OTHER_SUM),
+        (PARTED[:11], faults.TOO_SHORT),
+        (PARTED[:-1], faults.OTHER_LENGTH),
+        (b"\xb2" + PARTED[1:], faults.OTHER_LENGTH),
+        (b"\xb3" + SECONDS[1:], faults.OTHER_LENGTH),
+        (altered(PARTED, 9), faults.OTHER_SUM),
+        (altered(PARTED, 12), faults.OTHER_SUM),
+        (packed((2, 10, 1), older=PART + 1), faults.NOT_IN_PARTS),
+        (b"\xb3" + SECONDS[1:8] + bytes(4) + SECONDS[8:], faults.NOT_IN_PARTS),
         (packed((2, 20, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
         (packed((3, 10, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
         (packed((2, 10, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
@@ -56,7 +65,7 @@ def test_every_fault_is_seen(blob, number):
     checked = check_values([blob], BUCKETS)
     assert not checked.readable
     assert fault(blob) == number
-    assert (checked.taken[0], checked.earlier[0]) == (0, 0)
+    assert (checked.size[0], checked.older[0], checked.taken[0], checked.earlier[0]) == (0, 0, 0, 0)
 
 
 def test_the_largest_bucket_of_a_byte_is_within_any():
@@ -70,11 +79,25 @@ def test_a_value_that_cannot_be_read_does_not_touch_the_others():
     assert checked.first.tolist() == [HEADER_BYTES, 0, 2 * len(SECONDS) - 1 + HEADER_BYTES]
 
 
+def test_a_value_says_how_many_records_it_has_and_how_many_are_in_parts():
+    checked = check_values([SECONDS, PARTED, packed(), PARTED], BUCKETS, before=25, newest=1)
+    assert checked.readable
+    assert checked.size.tolist() == [4, 3, 0, 3]
+    assert checked.older.tolist() == [0, 3 * PART, 0, 3 * PART]
+    assert (checked.earlier.tolist(), checked.taken.tolist()) == ([2, 2, 0, 2], [1, 1, 0, 1])
+    assert checked.first[1] == len(SECONDS) + HEADER_BYTES + OLDER_BYTES + WIDTH
+
+
 @pytest.mark.parametrize(("newest", "taken"), [(0, 4), (1, 1), (3, 3), (4, 4), (9, 4)])
 def test_the_newest_so_many_are_taken(newest, taken):
     checked = check_values([SECONDS], BUCKETS, newest=newest)
     assert (checked.earlier[0], checked.taken[0]) == (4, taken)
     assert checked.first[0] == HEADER_BYTES + (4 - taken) * WIDTH
+
+
+@pytest.mark.parametrize("at", range(len(PARTED)))
+def test_any_byte_of_a_value_with_parts_is_looked_at(at):
+    assert not check_values([altered(PARTED, at)], BUCKETS, newest=1).readable
 
 
 @pytest.mark.parametrize("at", range(HEADER_BYTES, len(SECONDS)))

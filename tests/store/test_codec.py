@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.checked_values import HEADER_BYTES, VERSION
+from store.checked_values import HEADER_BYTES, OLDER_FACTOR, PART, VERSION
 from store.codec import BadRecord, decode, encode, record_dtype, sum_of
+
+
+OLDER = st.sampled_from([0, PART, 7 * PART, 2**32 - PART])
 
 
 @st.composite
@@ -39,6 +42,13 @@ def test_one_behaviour_has_the_documented_bytes():
     assert blob == b"\xb2\x01" + b"\x01\0" + (total % 2**32).to_bytes(4, "little") + body
 
 
+def test_the_newest_of_a_category_in_parts_say_how_many_are_older():
+    one = np.array([2], np.int32), np.array([256], np.int64), np.array([[7]], np.uint8)
+    blob, alone = encode(*one, older=3 * PART), encode(*one)
+    total = (int.from_bytes(alone[4:8], "little") + 3 * PART * OLDER_FACTOR) % 2**32
+    assert blob == b"\xb3" + alone[1:4] + total.to_bytes(4, "little") + (384).to_bytes(4, "little") + alone[8:]
+
+
 def test_no_behaviours_are_a_header_alone():
     blob = encode(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros((0, 3), np.uint8))
     assert blob == b"\xb2\x03\0\0\0\0\0\0"
@@ -46,9 +56,9 @@ def test_no_behaviours_are_a_header_alone():
     assert (len(row), len(ts), cross.shape) == (0, 0, (0, 3))
 
 
-@given(packed_arrays())
-def test_what_is_packed_comes_back(arrays):
-    row, ts, cross = decode(encode(*arrays), arrays[2].shape[1])
+@given(packed_arrays(), OLDER)
+def test_what_is_packed_comes_back(arrays, older):
+    row, ts, cross = decode(encode(*arrays, older), arrays[2].shape[1])
     assert (row.dtype, ts.dtype, cross.dtype) == (np.int32, np.int64, np.uint8)
     np.testing.assert_array_equal(row, arrays[0])
     np.testing.assert_array_equal(ts, arrays[1])
@@ -90,10 +100,30 @@ def test_a_record_put_in_anywhere_carries_the_header_forward(arrays, data):
     assert int.from_bytes(encode(*arrays)[4:8], "little") == total
 
 
+@pytest.mark.parametrize("older", [0, PART])
 @pytest.mark.parametrize("length", range(len(encode(*three_behaviours()))))
-def test_a_blob_truncated_at_any_length_is_refused(length):
+def test_a_blob_truncated_at_any_length_is_refused(length, older):
     with pytest.raises(BadRecord):
-        decode(encode(*three_behaviours())[:length], 2)
+        decode(encode(*three_behaviours(), older)[: length + 4 * (older > 0)], 2)
+
+
+@pytest.mark.parametrize("length", range(8, 12))
+def test_a_header_without_all_of_what_is_older_is_refused_by_its_length(length):
+    with pytest.raises(BadRecord, match=f"{length} bytes, a header has 12"):
+        decode(encode(*three_behaviours(), PART)[:length], 2)
+
+
+@pytest.mark.parametrize("older", [1, PART - 1, PART + 1, 2**32 - 1])
+def test_older_records_that_fill_no_parts_are_refused_by_their_number(older):
+    with pytest.raises(BadRecord, match=f"{older} older records"):
+        decode(encode(*three_behaviours(), older), 2)
+
+
+def test_parts_without_a_record_are_refused():
+    """The sum is right: nothing times its factor."""
+    blob = encode(*three_behaviours())
+    with pytest.raises(BadRecord, match="0 older records"):
+        decode(b"\xb3" + blob[1:8] + bytes(4) + blob[8:], 2)
 
 
 @pytest.mark.parametrize("length", range(HEADER_BYTES))
@@ -109,9 +139,9 @@ def test_bytes_behind_the_records_are_refused(tail):
         decode(encode(*three_behaviours()) + tail, 2)
 
 
-@given(packed_arrays(), st.data())
-def test_any_single_flipped_byte_is_refused(arrays, data):
-    blob = bytearray(encode(*arrays))
+@given(packed_arrays(), st.data(), OLDER)
+def test_any_single_flipped_byte_is_refused(arrays, data, older):
+    blob = bytearray(encode(*arrays, older))
     blob[data.draw(st.integers(0, len(blob) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(BadRecord):
         decode(bytes(blob), arrays[2].shape[1])
@@ -129,6 +159,8 @@ def test_two_records_changed_places_are_refused():
 def test_random_bytes_are_refused_and_nothing_else(blob, cross_features):
     with pytest.raises(BadRecord):
         decode(b"\0" + blob, cross_features)
+    with pytest.raises(BadRecord):
+        decode(b"\xb3" + bytes(7) + b"\1" + blob, cross_features)
     try:
         row, ts, cross = decode(blob, cross_features)
     except BadRecord:
@@ -146,7 +178,7 @@ def test_random_records_under_a_true_sum_are_refused_or_whole(body, cross_featur
     assert len(body) == count * (8 + cross_features)
 
 
-@pytest.mark.parametrize("version", [0x00, 0xB1, 0xB3])
+@pytest.mark.parametrize("version", [0x00, 0xB1, 0xB4])
 def test_another_format_version_is_refused_by_its_number(version):
     blob = bytearray(encode(*three_behaviours()))
     blob[0] = version

@@ -34,8 +34,10 @@ events_of_users = st.lists(
 )
 
 
-@given(events_of_users)
-def test_many_trees_have_the_bytes_of_each_alone(events):
+@given(events_of_users, st.lists(st.tuples(st.sampled_from([2, 3, 8]), st.integers(250, 520)), max_size=3))
+def test_many_trees_have_the_bytes_of_each_alone(events, long):
+    """Some of them with categories in parts."""
+    events = [*events, *((user % USERS, row, 10 + i, i % 256, user) for user, (row, length) in enumerate(long) for i in range(length))]
     encoded = encode_trees(lives_of(events).in_order(), USERS)
     for user in range(USERS):
         life = life_of(user, events)
@@ -73,7 +75,7 @@ def test_lives_that_are_in_order_are_not_copied():
     assert lives.in_order() is lives
 
 
-@pytest.mark.parametrize("caps", [Caps(100, 0), Caps(0, 1_000), Caps(200, 1_000)])
+@pytest.mark.parametrize("caps", [Caps(100, 0), Caps(0, 1_000), Caps(200, 1_000), Caps(300, 1_000)])
 @pytest.mark.parametrize("length", [1_300, 1_500])
 def test_caps_leave_what_one_append_of_all_leaves_where_no_second_is_shared(redis, data_name, length, caps):
     rows = np.random.default_rng(length).integers(2, 9, length).tolist()

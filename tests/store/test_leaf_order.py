@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import leaf_order
-from store.checked_values import check_values
+from store.checked_values import PART, check_values
 from store.codec import encode
 from store.leaf_order import MOVES, compile_kernels, in_one_order
 from store.types import Behaviours
@@ -74,6 +74,13 @@ def test_the_last_value_may_have_a_category_for_each_record():
     leaves = [leaf_of(3, (2, 20, 0, 0)), leaf_of(0, (7, 10, 0, 0), (8, 30, 0, 0))]
     made = together(*leaves, of_last=np.array([5, 6], np.int32))
     assert [event[:3] for event in events_of(made)] == [(7, 5, 10), (2, 3, 20), (8, 6, 30)]
+
+
+def test_records_behind_the_longer_header_are_taken_from_their_place():
+    leaf = leaf_of(3, (2, 10, 7, 8), (4, 20, 5, 6))
+    blob = encode(leaf.row, leaf.ts, leaf.cross, older=PART)
+    made = in_one_order(check_values([blob, packed(leaf_of(4, (3, 15, 1, 2)))], ANY), 2, np.array([3, 4], np.int32))
+    assert events_of(made) == [(2, 3, 10, 7, 8), (3, 4, 15, 1, 2), (4, 3, 20, 5, 6)]
 
 
 def test_only_what_is_taken_is_there():

@@ -103,6 +103,7 @@ def test_stats_names_schema_and_registry(loaded, prepare):
 def test_stats_shows_the_settings_that_matter(loaded):
     stats = loaded("stats")
     assert cells(stats, "hash-max-listpack-value")[-1] == "65536"
+    assert cells(stats, "hash-max-listpack-entries")[-1] == "256"
     assert cells(stats, "appendfsync")[-1] == "everysec"
     assert cells(stats, "maxmemory-policy")[-1] == "noeviction"
 
