@@ -209,9 +209,11 @@ def _page(content: dict[str, Any]) -> str:
         f"# Store\n\n{content['made']}, {content['machine']}, load before {content['load_before']}, {content['server']}, "
         f"commit {content['commit']}, {content['cross_features']} cross features. `make bench PART=store` measures again.\n",
         "## Bytes a behaviour\n\nOf the tree without the newest list, which stands beside it; `ours` is "
-        "`hash-max-listpack-value 65536`, as the servers we start have it, `default` a server's own 64.\n",
+        "`hash-max-listpack-value 65536`, as the servers we start have it, `default` a server's own 64; lists of 256 fields at "
+        "most in both.\n",
         _table(content["bytes"]),
-        "## Reads\n\nMedians in ms, one connection; `life` is read and decoded, the others are the server's reply alone.\n",
+        "## Reads\n\nMedians in ms, one connection; `life` is read and decoded, the others are the server's reply alone; "
+        "`50 categories` are their own fields, all that a search of 128 of each reads.\n",
         _table(content["reads"]),
         f"Decoding one value of 100,000 behaviours: {content['decode_ms']} ms.\n",
         "## Appends\n\nOne connection, one user a call.\n",

@@ -30,7 +30,13 @@ from store.types import FIRST_KNOWN
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False, add_completion=False)
 console = Console(markup=False, highlight=False)
-SETTINGS = ("hash-max-listpack-value", "hash-max-listpack-entries", "appendonly", "appendfsync", "maxmemory-policy")  # of the server
+SETTINGS = (
+    "hash-max-listpack-value",
+    "hash-max-listpack-entries",
+    "appendonly",
+    "appendfsync",
+    "maxmemory-policy",
+)  # of the server
 
 Url = Annotated[
     str, typer.Option(envvar="CTR_REDIS_URL", help="Redis, Valkey or cluster by URL; empty = the embedded store of --folder.")

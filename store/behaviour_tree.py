@@ -104,7 +104,7 @@ class BehaviourTree:
     def _with_parts(
         self, user_id: str, blobs: Sequence[bytes], category: Rows, values: Values, parts: Seconds
     ) -> list[bytes] | None:
-        """Behind each value so many parts of its category, the newest first; None = it changed since it was read, or lacks one."""
+        """Behind each value so many parts of its category, the newest first; None = it changed meanwhile, or lacks one."""
         fields = []
         for place in np.flatnonzero(parts).tolist():
             count = int(values.older[place]) // PART

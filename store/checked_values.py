@@ -1,7 +1,8 @@
 """Values of a tree looked at before they are used: header, length, sum, order and range of every record.
 
 A value is readable as a whole or not at all, also where only its newest records are taken: a sum is of all records, and
-looking at them costs a tenth of what it costs to put them in order. The form is that of `codec.py`.
+looking at them costs a tenth of what it costs to put them in order. The parts of a category are values of their own: whether
+they are all there is looked at where they are read (`behaviour_tree.py`). The form is that of `codec.py`.
 """
 
 from collections.abc import Sequence

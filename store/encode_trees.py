@@ -71,7 +71,7 @@ class Lives:
 class EncodedTrees:
     """Fields and values, user by user; a user without behaviours has none."""
 
-    fields: list[bytes]  # categories, and parts before theirs, of user 0, of user 1, ...
+    fields: list[bytes]  # categories of user 0, each after its parts, of user 1, ...
     values: list[bytes]
     ends: list[int]  # [U + 1] where each user's begin and end in them
     newest: list[bytes]  # [U] the value of field `n`
@@ -143,7 +143,7 @@ def _from_end(starts: Places, length: int) -> Places:
 def _in_parts(starts: Places, length: int) -> tuple[Places, Places, Mask]:
     """Runs as the values that they are kept in.
 
-    Returns: where each value begins; how many parts are before it; whether it is the last of its run, in the category's own field.
+    Returns: where each value begins; how many parts are before it; whether it is the last of its run, the category's own.
     """
     counts = np.maximum(np.diff(starts, append=length) // PART - 1, 0)
     ends = np.cumsum(counts + 1)

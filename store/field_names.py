@@ -29,10 +29,9 @@ def _number(text: Bytes, start: int, end: int) -> int:
         return -1
     number = 0
     for i in range(start, end):
-        digit = np.int64(text[i]) - ZERO
-        if digit < 0 or digit > 9:
+        if text[i] < ZERO or text[i] > ZERO + 9:
             return -1
-        number = 10 * number + digit
+        number = 10 * number + (text[i] - ZERO)
     return number if number < 2**31 else -1
 
 

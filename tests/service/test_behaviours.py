@@ -220,6 +220,12 @@ def test_the_request_s_categories_are_read_beyond_the_newest_list(redis, stored,
     assert 5 not in times(fetch(redis, stored, bundle, ["i6"], user_id="long"))
 
 
+def test_a_long_category_is_read_by_its_newest_and_counted_whole(redis, stored, bundle_of):
+    put(redis, stored, "long", *((4, 3, 1000 + i) for i in range(700)))
+    fetched = fetch(redis, stored, bundle_of("sim_hard"), ["i3"], user_id="long")
+    assert (times(fetched), fetched.older, fetched.degraded) == (list(range(1600, 1700)), 600, ())
+
+
 def test_a_whole_life_is_read_beyond_the_newest_list(redis, stored, bundle_of):
     put(redis, stored, "long", (2, 2, 5), *((4, 3, 1000 + i) for i in range(150)))
     assert len(times(fetch(redis, stored, bundle_of("eta"), user_id="long"))) == 151
@@ -240,6 +246,14 @@ def test_an_unreadable_value_is_left_out_and_told(redis, stored, bundle_of, mode
     fetched = fetch(redis, stored, bundle_of(model), ["i1", "i3", "i5"])
     assert fetched.degraded == ("bad_record",)
     assert times(fetched) == [200, 400]
+
+
+def test_a_part_that_is_missing_is_told_where_it_would_be_read(redis, stored, bundle_of):
+    put(redis, stored, "long", *((4, 3, 1000 + i) for i in range(700)))
+    redis.hdel(keys.tree(stored.data, "long"), "3.1")
+    whole, newest = (fetch(redis, stored, bundle_of(model), ["i3"], user_id="long") for model in ("eta", "sim_hard"))
+    assert (len(whole.behaviours), whole.degraded) == (700 - 128, ("bad_record",))
+    assert (len(newest.behaviours) + newest.older, newest.degraded) == (700, ())
 
 
 def test_an_altered_byte_is_noticed(redis, stored, bundle_of):

@@ -210,7 +210,7 @@ def test_a_leaf_that_cannot_be_read_is_not_hidden_by_a_state(kept):
     key = keys.tree(kept.data, USER)
     leaf = max((field for field in kept.redis.hkeys(key) if field.isdigit()), key=lambda field: kept.redis.hstrlen(key, field))
     good = kept.redis.hget(key, leaf)
-    kept.redis.hset(key, leaf, b"\xb3" + good[1:])  # of a later version
+    kept.redis.hset(key, leaf, b"\xb4" + good[1:])  # of a later version
     assert kept.keep() == "unreadable"
     assert kept.score().degraded == ["bad_record"]
     kept.redis.hset(key, leaf, good)

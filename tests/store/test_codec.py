@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from store.checked_values import HEADER_BYTES, OLDER_FACTOR, PART, VERSION
 from store.codec import BadRecord, decode, encode, record_dtype, sum_of
 
-
 OLDER = st.sampled_from([0, PART, 7 * PART, 2**32 - PART])
 
 

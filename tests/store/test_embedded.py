@@ -108,9 +108,8 @@ def test_data_survives_a_killed_server(folder):
 
 
 def test_the_settings_that_matter_are_set(folder):
-    wanted = {"appendonly": "yes", "appendfsync": "everysec", "hash-max-listpack-value": "65536", "save": ""} | {
-        "hash-max-listpack-entries": "256"
-    }
+    wanted = {"appendonly": "yes", "appendfsync": "everysec", "save": ""}
+    wanted |= {"hash-max-listpack-value": "65536", "hash-max-listpack-entries": "256"}
     with embedded_store(folder) as url, client_of(url) as client:
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 

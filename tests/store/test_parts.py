@@ -1,4 +1,4 @@
-"""Long categories, which are kept in parts: their form, what reads and appends make of them, and of parts that are not as they should be."""
+"""Long categories, which are kept in parts: form, reads, appends, and what becomes of parts that are not as they should be."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,10 @@ from store.registry import Registry
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
 
-REGISTRY = Registry.build("d", [f"i{i}" for i in range(20)], [f"c{i % 4}" for i in range(20)])  # row 2 is of category 2, 3 of 3, ...
+REGISTRY = Registry.build(
+    "d", [f"i{i}" for i in range(20)], [f"c{i % 4}" for i in range(20)]
+)  # row 2 is of category 2, 3 of 3, ...
+NO_CAPS = Caps(per_user=0)
 LONG = 5 * PART + 40  # four parts, 168 in the own field
 
 
@@ -43,7 +46,7 @@ def key(data_name):
 
 @pytest.fixture
 def append(redis, data_name):
-    return lambda events, caps=Caps(per_user=0): Appender(redis, data_name, 1, caps).append(arrived(*events))
+    return lambda events, caps=NO_CAPS: Appender(redis, data_name, 1, caps).append(arrived(*events))
 
 
 def fields(redis, key):
@@ -132,7 +135,9 @@ def test_what_a_search_of_a_hundred_needs_is_one_read_of_own_fields(redis, data_
     assert (len(answer.behaviours), answer.older) == (200, LONG + 300 - 200)
 
 
-@pytest.mark.parametrize(("newest", "parts"), [(168, []), (169, [3]), (296, [3]), (297, [3, 2]), (9999, [3, 2, 1, 0]), (0, [3, 2, 1, 0])])
+@pytest.mark.parametrize(
+    ("newest", "parts"), [(168, []), (169, [3]), (296, [3]), (297, [3, 2]), (9999, [3, 2, 1, 0]), (0, [3, 2, 1, 0])]
+)
 def test_a_search_of_more_reads_the_parts_that_hold_it_together_with_the_own_field(redis, data_name, tree, newest, parts):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(100, 3, 3, 5))))
     client = Watched(redis)
@@ -320,7 +325,9 @@ def test_a_late_append_needs_the_parts_from_its_place_on(redis, tree, key, appen
     }
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, encode_tree(behaviours_of(*events(PART - 1)))[b"4"]])
+@pytest.mark.parametrize(
+    "value", [None, b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, encode_tree(behaviours_of(*events(PART - 1)))[b"4"]]
+)
 @pytest.mark.parametrize("caps", [Caps(per_user=0), Caps(per_category=LONG, per_user=0)], ids=["late", "cap"])
 def test_a_part_that_cannot_be_read_refuses_the_append_that_needs_it(redis, tree, key, append, value, caps):
     """With a cap that is reached an append in order needs them all: the oldest goes."""
@@ -347,11 +354,13 @@ def test_a_user_is_cut_in_parts_too(redis, tree, key, append):
     """Some categories lose parts, some a few records, one all of them."""
     lives = [events(700), events(300, 3, 3, 3000), events(200, 5, 5, 0), events(150, 2, 2, 1)]
     tree.write("u", behaviours_of(*in_order(*lives)))
-    assert append(last := [(4, 4, 80_000, 1)], Caps(per_user=1000)) == [True]
+    last = [(4, 4, 80_000, 1)]
+    assert append(last, Caps(per_user=1000)) == [True]
     kept = in_order(*lives, last)[-1000:]
     assert fields(redis, key) == encoded(kept)
     assert redis.hget(key, "t") == b"1000"
-    assert append(last := [(4, 4, 90_000, 1), *events(700, start=100_000)], Caps(per_user=1000)) == [True] * 701
+    last = [(4, 4, 90_000, 1), *events(700, start=100_000)]
+    assert append(last, Caps(per_user=1000)) == [True] * 701
     assert fields(redis, key) == encoded(in_order(kept, last)[-1000:])
 
 
