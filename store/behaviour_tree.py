@@ -83,7 +83,7 @@ class BehaviourTree:
         values = check_values(blobs, self._buckets, before, needed)
         listed = bool(there) and there[-1] == len(asked)  # whether the last is the newest list
         if listed:
-            if values.fault[-1]:
+            if values.fault[-1] or values.older[-1]:  # the list has no parts
                 life = self.read_life(user_id, before)  # holds what the list would have told
                 return Read(life.behaviours, life.bad_records + 1)
             if values.size[-1] >= NEWEST and values.earlier[-1] < recent:

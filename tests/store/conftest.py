@@ -12,14 +12,9 @@ from tests.store.servers import KINDS, NO_REDIS, Server
 
 ITEMS = [("i2", "tea"), ("i3", "milk"), ("i4", "tea"), ("i5", "bread")]  # rows 2..5, categories 2 3 2 4
 
-ON_EVERY_SERVER = (
-    "append",
-    "behaviour_tree",
-    "parts",
-    "registry",
-    "load",
-    "events_into_trees",
-)  # test modules that run on all kinds
+ON_EVERY_SERVER = (  # test modules that run on all kinds
+    "append", "behaviour_tree", "parts", "parts_appended", "registry", "load", "events_into_trees",
+)  # fmt: skip
 
 
 def pytest_generate_tests(metafunc):

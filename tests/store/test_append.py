@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError
 from store import keys
 from store.append import Appender, Arrived, Caps, UnreadableTree
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
-from store.codec import decode
+from store.checked_values import PART
+from store.codec import decode, encode
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
 
@@ -183,7 +184,10 @@ def test_a_wrong_counter_costs_no_behaviour(redis, data_name, tree, field, value
     assert len(tree.read_life(USER).behaviours) <= 1000 + 1000 // 64  # the cap holds
 
 
-@pytest.mark.parametrize("lost", [b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, None])
+IN_PARTS = encode(np.array([12], np.int32), np.array([9999]), np.ones((1, 1), np.uint8), older=PART)
+
+
+@pytest.mark.parametrize("lost", [b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, IN_PARTS, None])
 def test_a_newest_list_that_cannot_be_read_is_made_of_the_leaves(redis, data_name, appender, lost):
     events = [arrived(row % 30 + 2, 1000 + row) for row in range(250)]
     appender.append(events)
@@ -220,7 +224,12 @@ def test_caps_below_the_newest_list_are_refused_with_both_numbers(caps):
 
 
 @pytest.mark.parametrize("field", [b"4"])
-@pytest.mark.parametrize("value", [b"", b"\xb2", b"\xb1\1\0\0\0\0\0\0", b"\xb2\2\0\0\0\0\0\0", b"\xb2\1\1\0\0\0\0\0", b"x" * 50])
+@pytest.mark.parametrize(
+    "value", [
+        b"", b"\xb2", b"\xb1\1\0\0\0\0\0\0", b"\xb2\2\0\0\0\0\0\0", b"\xb2\1\1\0\0\0\0\0", b"x" * 50,
+        b"\xb3\1\0\0\0\0\0\0", b"\xb3\1\0\0\0\0\0\0" + bytes(4), b"\xb3\1\0\0\0\0\0\0\x81\0\0\0", b"\xb3\1\1\0\0\0\0\0\x80\0\0\0",
+    ],
+)  # fmt: skip
 def test_a_value_of_another_form_is_left_as_it_is(appender, redis, data_name, field, value):
     appender.append([arrived(12, 100), arrived(13, 100)])
     redis.hset(keys.tree(data_name, USER), field, value)

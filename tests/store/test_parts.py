@@ -1,4 +1,4 @@
-"""Long categories, which are kept in parts: form, reads, appends, and what becomes of parts that are not as they should be."""
+"""Long categories, which are kept in parts: their form, reads of them, and of such as are not as they should be."""
 
 import numpy as np
 import pytest
@@ -6,32 +6,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from store import keys
-from store.append import Appender, Arrived, Caps, UnreadableTree
+from store.append import Appender
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
 from store.checked_values import PART, VERSION, VERSION_WITH_OLDER
 from store.codec import decode, encode
 from store.registry import Registry
-from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
+from tests.store.long_categories import LONG, NO_CAPS, arrived, damaged, events, in_order, old_form
 
-REGISTRY = Registry.build(
-    "d", [f"i{i}" for i in range(20)], [f"c{i % 4}" for i in range(20)]
-)  # row 2 is of category 2, 3 of 3, ...
-NO_CAPS = Caps(per_user=0)
-LONG = 5 * PART + 40  # four parts, 168 in the own field
-
-
-def events(length, category=4, row=4, start=0):
-    """So many behaviours of one item, one every ten seconds."""
-    return [(row, category, start + 10 * i, i % 251) for i in range(length)]
-
-
-def in_order(*lives):
-    return sorted((event for life in lives for event in life), key=lambda event: (event[2], event[0]))
-
-
-def arrived(*events):
-    return [Arrived("u", row, category, ts, bytes([bucket])) for row, category, ts, bucket in events]
+ITEMS = range(20)
+REGISTRY = Registry.build("d", [f"i{i}" for i in ITEMS], [f"c{i % 4}" for i in ITEMS])  # row 2 is of category 2, 3 of 3, ...
 
 
 @pytest.fixture
@@ -47,22 +31,6 @@ def key(data_name):
 @pytest.fixture
 def append(redis, data_name):
     return lambda events, caps=NO_CAPS: Appender(redis, data_name, 1, caps).append(arrived(*events))
-
-
-def fields(redis, key):
-    """The leaves and the newest list."""
-    return {name: value for name, value in redis.hgetall(key).items() if name not in (keys.TOTAL_FIELD, keys.ARRIVED_FIELD)}
-
-
-def encoded(*lives):
-    return encode_tree(behaviours_of(*in_order(*lives)))
-
-
-def damaged(redis, key, field, at=-1):
-    """With one byte of a record altered, as no header tells."""
-    value = bytearray(redis.hget(key, field))
-    value[at] ^= 1
-    redis.hset(key, field, bytes(value))
 
 
 class Watched:
@@ -154,6 +122,14 @@ def test_at_a_time_within_the_own_field_no_part_is_read(redis, data_name, tree):
     assert len(client.asked) == 1
     assert [event for event in events_of(answer.behaviours) if event[1] == 4] == events(LONG - 20)[-100:]
     assert answer.older == LONG - 120
+
+
+def test_at_a_time_before_the_own_field_all_parts_are_read(redis, data_name, tree):
+    tree.write("u", behaviours_of(*events(LONG)))
+    client = Watched(redis)
+    answer = read(client, data_name, [4], 100, before=10 * (PART + 20), recent=0)
+    assert client.asked[1:] == [[b"4", b"4.3", b"4.2", b"4.1", b"4.0"]]
+    assert (events_of(answer.behaviours), answer.older) == (events(PART + 20)[-100:], PART - 80)
 
 
 lives = st.fixed_dictionaries({category: st.sampled_from([0, 3, 130, 255, 256, 400, 513]) for category in (2, 3, 4)})
@@ -261,134 +237,3 @@ def test_a_value_of_the_form_before_parts_is_read_by_all(redis, data_name, tree,
         assert events_of(answer.behaviours) == events(LONG)[-max(newest, NEWEST) if newest else 0 :]
         assert len(answer.behaviours) + answer.older == LONG
         assert events_of(read(redis, data_name, [4], newest, before=2000).behaviours) == events(200)
-
-
-def old_form(redis, key, tree, length=LONG):
-    """A tree as it was written before there were parts."""
-    life = behaviours_of(*events(length))
-    tree.write("u", life)
-    redis.hdel(key, *(name for name in redis.hkeys(key) if b"." in name))
-    redis.hset(key, "4", encode(life.row, life.ts, life.cross))
-
-
-# Appends
-
-
-@pytest.mark.parametrize("length", [256, 300, LONG])
-@pytest.mark.parametrize("more", [events(1, start=90_000), events(1, start=1005), events(500, start=90_000), events(1, start=5)])
-def test_the_first_append_to_a_value_of_the_form_before_parts_deals_it_into_parts(redis, tree, key, append, length, more):
-    old_form(redis, key, tree, length)
-    assert all(append(more))
-    assert fields(redis, key) == encoded(events(length), more)
-
-
-def test_a_part_is_made_when_two_are_in_the_own_field(redis, key, append):
-    for i in range(2 * PART + 1):
-        append(events(2 * PART + 1)[i : i + 1])
-        assert fields(redis, key) == encoded(events(i + 1))
-
-
-@pytest.mark.parametrize("ts", [5, 1275, 1280 - 1, 1285, 4 * 1280 - 5, 4 * 1280 + 5, 10 * LONG])
-def test_a_behaviour_of_any_time_finds_its_place(redis, tree, key, append, ts):
-    tree.write("u", behaviours_of(*events(LONG)))
-    late = [(9, 4, ts, 7)]
-    assert append(late) == [True]
-    assert append(late) == [False]
-    assert fields(redis, key) == encoded(events(LONG), late)
-
-
-def test_a_behaviour_that_stands_in_a_part_is_there_already(redis, tree, key, append):
-    tree.write("u", behaviours_of(*events(LONG)))
-    before = redis.hgetall(key)
-    assert not any(append(events(LONG)))
-    assert redis.hgetall(key) == before
-
-
-def test_an_append_in_order_needs_no_part(redis, tree, key, append):
-    tree.write("u", behaviours_of(*events(LONG)))
-    redis.hdel(key, "4.0", "4.1")
-    redis.hset(key, "4.2", b"garbage")
-    damaged(redis, key, "4.3")
-    parts = {name: redis.hget(key, name) for name in ("4.0", "4.1", "4.2", "4.3")}
-    more = events(PART, start=10 * LONG)
-    assert all(append(more))
-    assert {name: redis.hget(key, name) for name in parts} == parts
-    assert fields(redis, key).items() >= {name: encoded(events(LONG), more)[name] for name in (b"4", b"4.4", b"n")}.items()
-
-
-def test_a_late_append_needs_the_parts_from_its_place_on(redis, tree, key, append):
-    tree.write("u", behaviours_of(*events(LONG)))
-    redis.hset(key, "4.1", b"garbage")
-    assert append([(9, 4, 2 * 1280 + 5, 7)]) == [True]
-    assert {name: value for name, value in fields(redis, key).items() if name != b"4.1"} == {
-        name: value for name, value in encoded(events(LONG), [(9, 4, 2 * 1280 + 5, 7)]).items() if name != b"4.1"
-    }
-
-
-@pytest.mark.parametrize(
-    "value", [None, b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, encode_tree(behaviours_of(*events(PART - 1)))[b"4"]]
-)
-@pytest.mark.parametrize("caps", [Caps(per_user=0), Caps(per_category=LONG, per_user=0)], ids=["late", "cap"])
-def test_a_part_that_cannot_be_read_refuses_the_append_that_needs_it(redis, tree, key, append, value, caps):
-    """With a cap that is reached an append in order needs them all: the oldest goes."""
-    tree.write("u", behaviours_of(*in_order(events(LONG), events(3, 3, 3))))
-    redis.hdel(key, "4.1") if value is None else redis.hset(key, "4.1", value)
-    before = redis.hgetall(key)
-    refused = (9, 4, 90_000 if caps.per_category else 5, 7)
-    with pytest.raises(UnreadableTree, match=r"field 4\.1 "):
-        append([(3, 3, 99_000, 1), refused], caps)
-    assert redis.hgetall(key) == before
-    assert append([(3, 3, 99_000, 1)], caps) == [True]
-
-
-def test_a_newest_list_is_made_of_the_own_fields(redis, tree, key, append):
-    tree.write("u", behaviours_of(*in_order(events(LONG), events(LONG, 3, 3, 5))))
-    redis.hdel(key, "n")
-    redis.hset(key, "4.3", b"garbage")
-    more = events(1, start=10 * LONG)
-    append(more)
-    assert redis.hget(key, "n") == encoded(events(LONG), events(LONG, 3, 3, 5), more)[b"n"]
-
-
-def test_a_user_is_cut_in_parts_too(redis, tree, key, append):
-    """Some categories lose parts, some a few records, one all of them."""
-    lives = [events(700), events(300, 3, 3, 3000), events(200, 5, 5, 0), events(150, 2, 2, 1)]
-    tree.write("u", behaviours_of(*in_order(*lives)))
-    last = [(4, 4, 80_000, 1)]
-    assert append(last, Caps(per_user=1000)) == [True]
-    kept = in_order(*lives, last)[-1000:]
-    assert fields(redis, key) == encoded(kept)
-    assert redis.hget(key, "t") == b"1000"
-    last = [(4, 4, 90_000, 1), *events(700, start=100_000)]
-    assert append(last, Caps(per_user=1000)) == [True] * 701
-    assert fields(redis, key) == encoded(in_order(kept, last)[-1000:])
-
-
-def test_a_category_with_a_part_that_cannot_be_read_is_not_cut(redis, tree, key, append):
-    tree.write("u", behaviours_of(*in_order(events(LONG), events(1200, 3, 3, 5))))
-    redis.hset(key, "4.1", b"garbage")
-    before = {name: value for name, value in redis.hgetall(key).items() if name.startswith(b"4")}
-    append([(3, 3, 80_000, 1)], Caps(per_user=1000))
-    assert {name: value for name, value in redis.hgetall(key).items() if name.startswith(b"4")} == before
-    assert len([event for event in events_of(tree.read_life("u").behaviours) if event[1] == 3]) == 1000
-
-
-steps = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 700), st.integers(0, 300)), min_size=1, max_size=25)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.integers(200, 700), steps, st.sampled_from([0, 100, 255, 256, 300, 400, 600]), st.integers(1, 700))
-def test_any_stream_leaves_the_bytes_of_a_load(redis, data_name, key, length, steps, cap, a_call):
-    """In order and late, double, and more than the cap in one call: leaves, parts, newest list and total."""
-    redis.delete(key)
-    stream = events(length)
-    for late, second, run in steps:
-        stream += [(2 + 5 * late, 4, 7 * second, late)]
-        stream += events(run, start=stream[-1 - run % len(stream)][2] + 10 * length) if late == 9 else []
-    appender = Appender(redis, data_name, 1, Caps(cap, 0))
-    for start in range(0, len(stream), a_call):
-        appender.append(arrived(*stream[start : start + a_call]))
-    drawn = behaviours_of(*stream)
-    life = Behaviours.in_order(drawn.row, drawn.category, drawn.ts, drawn.cross).select(slice(-cap if cap else None, None))
-    assert fields(redis, key) == encode_tree(life)
-    assert redis.hget(key, "t") == b"%d" % len(life)
