@@ -190,6 +190,13 @@ def test_a_part_that_cannot_be_read_is_left_out_and_counted(redis, data_name, tr
     assert answer.bad_records == 1
 
 
+def test_a_newest_list_of_the_form_with_parts_is_none(redis, data_name, tree, key):
+    tree.write("u", behaviours_of(*events(LONG)))
+    redis.hset(key, "n", redis.hget(key, "4"))
+    answer = read(redis, data_name, [4], 100)
+    assert (events_of(answer.behaviours), answer.bad_records) == (events(LONG), 1)
+
+
 # Whole lives of which something is missing
 
 
