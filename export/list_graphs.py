@@ -14,41 +14,50 @@ from torch import Tensor, nn
 
 from export.graph import export_part, table_axes
 from export.models.attending import AttendingModel
+from export.models.contract import Interest
+from store.attention import ITEM, QUERY, SIDE, SIDE_OF_GAP
 from store.bundle import AFTER, BEFORE, ITEM_VECTOR, split_inputs
 from store.graph_inputs import AXES, GraphInputs
 from store.search.lanes import LANES
 
-POOLED_AXES = ("U", "G", "S", "H", "W")
+POOLED_AXES = {"pooled": ("U", "G", "S", "HW"), "pooled_item": ("U", "G", "S", "D")}
 
 
 class _Before(nn.Module):
-    """Queries of the candidates, and of the behaviours what the kernels cannot read from the table of items."""
+    """Queries of the candidates, and of the behaviours what the kernel cannot read from the table of items."""
 
-    def __init__(self, model: AttendingModel, names: list[str], whole: bool) -> None:
+    def __init__(self, model: AttendingModel, names: list[str]) -> None:
         super().__init__()
-        self.model, self.names, self.whole = model, names, whole
+        self.model, self.names = model, names
+        self.own_items = model.tells_outcomes or model.config.dim % LANES != 0  # else they stand in the table
+        self.outputs = [QUERY, *[ITEM] * self.own_items, SIDE if model.gap is None else SIDE_OF_GAP]
 
-    def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         read = dict(zip(self.names, inputs, strict=True))
         read["retrieved_mask"] = torch.ones_like(read["retrieved_row"], dtype=torch.bool)  # read by nothing that is left
         query = self.model.queries(nn.functional.embedding(read["candidate_row"], item_vector))
-        behaviour = self.model.behaviours(self.model.user(item_vector, read))
-        beyond = -query.shape[-1] % LANES  # as wide as the kernels want them
-        zeros = behaviour[0].new_zeros(()).expand(*behaviour[0].shape[:-1], beyond)
-        return nn.functional.pad(query, (0, beyond)), torch.cat([*behaviour[0 if self.whole else 1 :], zeros], dim=-1)
+        user = self.model.user(item_vector, read)
+        side = self.model.side(user) if self.model.gap is None else self.model.gap.weight
+        vectors = [user.item, side] if self.own_items else [side]
+        return (query, *(torch.cat([vector, _beyond(vector)], dim=-1) for vector in vectors))
+
+
+def _beyond(vector: Tensor) -> Tensor:
+    """Zeros that make it as wide as the kernel wants it."""
+    return vector.new_zeros(()).expand(*vector.shape[:-1], -vector.shape[-1] % LANES)
 
 
 class _After(nn.Module):
     """Logits from what the heads pooled."""
 
-    def __init__(self, model: AttendingModel, names: list[str], width: int) -> None:
+    def __init__(self, model: AttendingModel, names: list[str]) -> None:
         super().__init__()
-        self.model, self.names, self.width = model, names, width
+        self.model, self.names = model, names
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor]:
         read = dict(zip(self.names, inputs, strict=True))
         target = nn.functional.embedding(read["candidate_row"], item_vector)
-        found = self.model.found(read["pooled"][..., : self.width])
+        found = Interest(self.model.interest_of(read["pooled"]), read["pooled_item"])
         return (self.model.scored(target, found, item_vector, read).logit,)
 
 
@@ -60,13 +69,13 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
     """
     model = model.eval()
     before, after = split_inputs(model.input_names)
-    arrays, axes = {**tables, **inputs}, AXES | {"pooled": POOLED_AXES} | table_axes(model, tables)
+    arrays, axes = {**tables, **inputs}, AXES | POOLED_AXES | table_axes(model, tables)
     target = torch.from_numpy(tables[ITEM_VECTOR])[:1].reshape(1, 1, 1, -1)
     with torch.no_grad():
-        *_, heads, width = model.queries(target).shape
-    candidates = inputs["candidate_row"].shape[2]
-    arrays["pooled"] = np.zeros((1, 1, candidates, heads, width + -width % LANES), np.float32)
-    whole = model.tells_outcomes or model.config.dim % LANES != 0
-    outputs = ["query", "behaviour" if whole else "side"]
-    export_part(_Before(model, before, whole), before, arrays, axes, outputs, folder / BEFORE)
-    export_part(_After(model, after, width), after, arrays, axes, ["logit"], folder / AFTER)
+        _, _, heads, _, width = model.queries(target).shape
+    of_all = (1, 1, inputs["candidate_row"].shape[2])
+    arrays["pooled"] = np.zeros((*of_all, heads * width), np.float32)
+    arrays["pooled_item"] = np.zeros((*of_all, target.shape[-1]), np.float32)
+    part = _Before(model, before)
+    export_part(part, before, arrays, axes, part.outputs, folder / BEFORE)
+    export_part(_After(model, after), after, arrays, axes, ["logit"], folder / AFTER)

@@ -37,7 +37,7 @@ def verify(bundle: Bundle) -> float:
     logits = [_run(bundle, GRAPH, inputs | state)[0] for state in states]
     if bundle.attends_in_lists:
         listed = in_lists(request, golden.at, golden.context, manifest.recent)
-        graphs = partial(_run, bundle, BEFORE), partial(_run, bundle, AFTER)
+        graphs = partial(_named, bundle, BEFORE), partial(_run, bundle, AFTER)
         logits.append(attend_in_lists(*graphs, listed, bundle.tables[ITEM_VECTOR])[0])
     if between := bundle.between:
         before = partial(_run, bundle, between.before) if between.before else operands_in(between, bundle.tables)
@@ -50,9 +50,12 @@ def verify(bundle: Bundle) -> float:
 
 
 def _run(bundle: Bundle, graph: str, inputs: GraphInputs) -> list[NDArray[Any]]:
+    return list(_named(bundle, graph, inputs).values())
+
+
+def _named(bundle: Bundle, graph: str, inputs: GraphInputs) -> GraphInputs:
+    """Outputs by name, in their order."""
     session = onnxruntime.InferenceSession(bundle.folder / graph, providers=["CPUExecutionProvider"])
     names = {node.name for node in session.get_inputs()}
-    found: list[NDArray[Any]] = session.run(
-        None, {name: value for name, value in {**bundle.tables, **inputs}.items() if name in names}
-    )
-    return found
+    found = session.run(None, {name: value for name, value in {**bundle.tables, **inputs}.items() if name in names})
+    return dict(zip((node.name for node in session.get_outputs()), found, strict=True))

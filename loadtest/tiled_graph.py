@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.graph import OPSET
-from export.layers.attention import TargetAttention
+from export.layers.attention import TargetAttention, side_by_side
 from export.layers.masking import masked_softmax
 from export.models.attending import AttendingModel
 from export.models.contract import CTRModel, Interest, Sequence
@@ -53,7 +53,7 @@ class ProjectedKeys(nn.Module):
         if self.beyond is not None:
             logits = logits + torch.matmul(self.beyond, behaviour[..., width:].transpose(2, 3)).unsqueeze(3)
         weight = masked_softmax(logits, mask[:, :, None, None])
-        return torch.matmul(weight, behaviour.unsqueeze(2)).transpose(2, 3), weight.transpose(2, 3)
+        return torch.matmul(weight, behaviour.unsqueeze(2)), weight
 
 
 class ProjectedInterest(nn.Module):
@@ -63,11 +63,11 @@ class ProjectedInterest(nn.Module):
         super().__init__()
         beyond = model.bias().detach().flatten(1) if isinstance(model, TWIN) else None
         self.attention = ProjectedKeys(model.attention, beyond)
-        self.behaviours, self.found = model.behaviours, model.found
+        self.side, self.found = model.side, model.found
 
     def forward(self, target: Tensor, user: Sequence) -> Interest:
         """As `AttendingModel.interest`, without weights."""
-        return self.found(self.attention(target, torch.cat(self.behaviours(user), dim=-1), user.mask)[0])
+        return self.found(self.attention(target, torch.cat([user.item, self.side(user)], dim=-1), user.mask)[0])
 
 
 class WholeUnit(nn.Module):
@@ -134,8 +134,9 @@ class TiledModel(nn.Module):
         if isinstance(model, AttendingModel):
             own.interest = ProjectedInterest(own)
         if isinstance(folded := getattr(model, "recent_attention", None), TargetAttention):
+            dim = own.config.dim
             own.recent_attention = ProjectedKeys(folded)
-            own.of_recent = lambda *read: own.recent_out(own.recent_attention(*read)[0])
+            own.of_recent = lambda *read: own.recent_out(side_by_side(own.recent_attention(*read)[0], dim), dim)
         if isinstance(unit := getattr(model, "unit", None), AttentionUnit):
             own.unit = WholeUnit(unit)
 

@@ -86,8 +86,12 @@ class ListGraph:
     def run(self, inputs: GraphInputs, outputs: list[str], tables: Tables | None) -> list[NDArray[Any]]:
         """The outputs asked for, of inputs in lists; `tables` in place of the bundle's, by name."""
         bound = values(tables)
-        before = partial(self._before.run, outputs=self._before.outputs, tables=bound)
         after = partial(self._after.run, outputs=["logit"], tables=bound)
-        item = (tables or {}).get(ITEM_VECTOR, self._item_vector)
-        logit, weight = attend_in_lists(before, after, inputs, item, "weight" in outputs)
+        item_vector = (tables or {}).get(ITEM_VECTOR, self._item_vector)
+
+        def before(inputs: GraphInputs) -> GraphInputs:
+            names = self._before.outputs
+            return dict(zip(names, self._before.run(inputs, names, bound), strict=True))
+
+        logit, weight = attend_in_lists(before, after, inputs, item_vector, "weight" in outputs)
         return [logit] if weight is None else [logit, weight[None]]

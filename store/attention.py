@@ -1,11 +1,12 @@
 """Attend (ESU) in lists: each candidate's queries over its own list of behaviours, on one core, nothing gathered.
 
-    pooled[c, h] = sum_k softmax_k(query[c, h] . behaviour[k]) behaviour[k]        k in the list of c
-    behaviour[k] = [item[row[k]]; side[k]]
+    pooled[c, h] = sum_k softmax_k(query[h, c] . behaviour[k]) behaviour[k]        k in the list of c
+    behaviour[k] = [item[row[k]]; side[side_row[k]]]
 
 A graph has to write out what each candidate retrieved before it can multiply with it: 500 lists of 100 behaviours are
 15 MB, written once and read twice. Here a row of the table of items is read where it is, and many lists have it:
-it stays in the cache.
+it stays in the cache. What the heads pooled comes as the layers after it read it, and their mean with it: in
+a graph each would be a pass of its own.
 Sums are of float32, in an order of its own: results differ from a graph's by rounding.
 """
 
@@ -20,87 +21,101 @@ from store.search.across import FOUR, most_of_each_row, store_sums, sum_of_each_
 from store.search.exponential import exponential, over
 from store.search.lanes import (
     LANES,
-    fetch,
+    fetch_early,
     floats_of,
     larger,
+    load_first,
     load_float,
     load_floats,
     load_word,
     plus,
     store,
+    store_first,
     times,
     times_plus,
 )
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "eb491f07"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "2250ac7b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 LOWEST = np.float32(-3e38)  # below every relevance
+
+QUERY, ITEM, SIDE, SIDE_OF_GAP = "query", "item", "side", "side_of_gap"  # what the graph before makes
 
 WORKSPACE = Workspace()
 
 Arrays = dict[str, NDArray[Any]]
 Places = NDArray[np.int64]
-Run = Callable[[Arrays], list[NDArray[Any]]]
+Before = Callable[[Arrays], Arrays]
+After = Callable[[Arrays], list[NDArray[Any]]]
 
 
-def attend_in_lists(before: Run, after: Run, inputs: Arrays, item: Floats, weighs: bool = False) -> tuple[Floats, Floats | None]:
+def attend_in_lists(
+    before: Before, after: After, inputs: Arrays, item_vector: Floats, weighs: bool = False
+) -> tuple[Floats, Floats | None]:
     """Logits float32 [1, C] of a request in lists (`graph_inputs.py`), and on demand the weights.
 
     Args:
-        before: runs the graph that makes `query` [1, 1, C, H, W], and of each behaviour either what its vector has beside its
-        item's, `side` [1, 1, T, W - D], or the vector, `behaviour` [1, 1, T, W]; after: the one that makes `logit` of `pooled`
-        [1, 1, C, H, W] and of the inputs.
-        item: vectors [N, D] that `retrieved_row` is of.
+        before: runs the graph that makes, by name, `query` [1, 1, H, C, D + E], and of behaviours what stands beside an item's
+        vector: `side` [1, 1, T, ..] of each, or `side_of_gap` [buckets, ..], which `retrieved_gap` is of; where an item's vector
+        is not the table's, `item` [1, 1, T, ..] too. Their widths are E and D, made up with zeros to multiples of 16.
+        after: the one that makes `logit` of the inputs and of `pooled` [1, 1, C, H * D + H * E] and `pooled_item` [1, 1, C, D].
+        item_vector: float32 [N, D] that `retrieved_row` is of.
 
     Returns:
         the weights as of `attend`, None if they are not asked for.
     """
-    query, made = (array[0, 0] for array in before(inputs))
-    if made.shape[1] == query.shape[2]:  # whole: nothing beside
-        item, row, side = made, np.arange(len(made), dtype=np.int32), made[:, :0]
-    else:
-        row, side = inputs["retrieved_row"][0, 0], made
-    pooled, weight = attend(query, item, row, side, inputs["list_index"], inputs["list_size"], inputs["list_of"], weighs)
-    (logit,) = after(inputs | {"pooled": pooled[None, None]})
+    made = before(inputs)
+    query, each = made[QUERY][0, 0], np.arange(inputs["retrieved_row"].shape[2], dtype=np.int32)
+    item, row = (made[ITEM][0, 0], each) if ITEM in made else (item_vector, inputs["retrieved_row"][0, 0])
+    side, side_row = (made[SIDE][0, 0], each) if SIDE in made else (made[SIDE_OF_GAP], inputs["retrieved_gap"][0, 0])
+    lists = inputs["list_index"], inputs["list_size"], inputs["list_of"]
+    pooled, pooled_item, weight = attend(query, item_vector.shape[1], item, row, side, side_row, *lists, weighs)
+    (logit,) = after(inputs | {"pooled": pooled[None, None], "pooled_item": pooled_item[None, None]})
     return logit, weight
 
 
 def attend(
-    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows,
-    weighs: bool = False,
-) -> tuple[Floats, Floats | None]:  # fmt: skip
+    query: Floats, dim: int, item: Floats, row: Rows, side: Floats, side_row: Rows, list_index: Rows, list_size: Rows,
+    list_of: Rows, weighs: bool = False,
+) -> tuple[Floats, Floats, Floats | None]:  # fmt: skip
     """Attend to lists of behaviours, whose vectors are keys and values in one: their item's, and what stands beside it.
 
     Args:
-        query: float32 [C, H, D + S], scaled already.
-        item: float32 [N, D]; row: int32 [T], within N; side: float32 [T, S]. D and S are multiples of 16, S may be 0.
+        query: float32 [H, C, D + E], scaled already. dim: D.
+        item: float32 [N, ..]; row: int32 [T], within N; side: float32 [B, ..]; side_row: int32 [T], within B. Their widths are
+        D and E made up to multiples of 16, by what does not count; E may be 0.
         list_index: int32 [lists, K], within T; list_size: int32 [lists], the first so many are real; list_of: int32 [C].
 
     Returns:
-        float32 [C, H, D + S], zeros where a list is empty; float32 [C, K], the mean over heads of what each behaviour weighs,
-        zeros at padding, None if not asked for.
+        what the heads pooled, float32 [C, H * D + H * E], the items of all heads and then the sides, zeros where a list is
+        empty; the mean of the items over heads, float32 [C, D]; float32 [C, K], the mean over heads of what each behaviour
+        weighs, zeros at padding, None if not asked for.
 
-    Cost: 500 x 100 behaviours of 4 heads and width 80 about 1.3 ms.
+    Cost: 500 x 100 behaviours of 4 heads and width 80 about 1.2 ms.
     """
-    candidates, heads, width = query.shape
-    dim, beside = item.shape[1], side.shape[1]
-    if dim % LANES or beside % LANES or dim + beside != width:
+    heads, candidates, width = query.shape
+    beside = width - dim
+    if (item.shape[1], side.shape[1]) != (dim + -dim % LANES, beside + -beside % LANES):
         raise ValueError(
-            f"queries of width {width}, items of {dim} and {beside} beside them: they add up, and are multiples of {LANES}"
+            f"queries of width {width} for items of {dim} and {beside} beside them, made up to multiples of {LANES}: "
+            f"vectors of {item.shape[1]} and {side.shape[1]}"
         )
-    if len(row) and not 0 <= row.min() <= row.max() < len(item):  # the kernel reads there without looking
-        raise ValueError(f"rows {row.min()} to {row.max()} of a table of {len(item)}")
-    pooled = np.empty((candidates, heads, width), np.float32)
+    for rows, table in ((row, item), (side_row, side)):
+        if len(rows) and not 0 <= rows.min() <= rows.max() < len(table):  # the kernel reads there without looking
+            raise ValueError(f"rows {rows.min()} to {rows.max()} of a table of {len(table)}")
+    pooled, pooled_item = np.empty((candidates, heads * width), np.float32), np.empty((candidates, dim), np.float32)
     weight = np.zeros((candidates if weighs else 0, list_index.shape[1]), np.float32)
     places = list_index.shape[1]
-    share, item_at, side_at = WORKSPACE.arrays(("f4", (FOUR * (places + LANES),)), ("i8", (places,)), ("i8", (places,)))
-    vectors = (read_only(array) for array in (query, item, row, side))
+    share, asked, begins = WORKSPACE.arrays(
+        ("f4", (FOUR * (places + LANES),)), ("f4", (FOUR, item.shape[1] + side.shape[1])), ("i8", (2, 2, places))
+    )
+    vectors = (read_only(array) for array in (query, item, row, side, side_row))
     by_list = np.argsort(list_of, kind="stable").astype(np.int32)  # who shares a list finds its vectors in the nearest cache
     lists = (read_only(array) for array in (list_index, list_size, list_of, by_list))
-    attend_each(*vectors, *lists, item_at, side_at, share, pooled, weight)
-    return pooled, weight if weighs else None
+    attend_each(*vectors, *lists, begins, asked, share, pooled, pooled_item, weight)
+    return pooled, pooled_item, weight if weighs else None
 
 
 def numbered(index: Rows, size: Rows, length: int) -> tuple[Rows, Rows]:
@@ -140,79 +155,106 @@ def number(index: Rows, size: Rows, rank: Rows, kept: Rows, places: Rows) -> int
 
 @njit(cache=True, nogil=True, _nrt=False)
 def attend_each(
-    query: Floats, item: Floats, row: Rows, side: Floats, list_index: Rows, list_size: Rows, list_of: Rows, by_list: Rows,
-    item_at: Places, side_at: Places, share: Floats, pooled: Floats, weight: Floats,
+    query: Floats, item: Floats, row: Rows, side: Floats, side_row: Rows,
+    list_index: Rows, list_size: Rows, list_of: Rows, by_list: Rows,
+    begins: Places, asked: Floats, share: Floats, pooled: Floats, pooled_item: Floats, weight: Floats,
 ) -> None:  # fmt: skip
     """`attend`, with arrays to write to.
 
-    `item_at`, `side_at`: int64 [K], where a list's vectors begin; `share`: float32 [4 (K + 16)], four heads side by side.
+    `begins`: int64 [2, 2, K], where vectors begin, of two lists; `asked`: float32 [4, ..], four heads' queries as wide as the
+    vectors; `share`: float32 [4 (K + 16)], four heads side by side.
     """
-    candidates, heads, width = query.shape
-    dim, located = item.shape[1], np.int64(-1)
-    for n in range(candidates):
-        c = np.int64(load_word(by_list, n))
-        own = np.int64(load_word(list_of, c))
-        size = np.int64(load_word(list_size, own))
-        if own != located:
-            locate(item, row, side, list_index, own * list_index.shape[1], size, item_at, side_at)
-            located = own
-        for h in range(0, heads, FOUR):
-            at = four_heads(c * heads, h, heads, width)
-            relate(query, item, side, item_at, side_at, size, at, share)
-            spread(share, size)
-            pool(item, item_at, size, share, pooled, at, 0)
-            pool(side, side_at, size, share, pooled, at, dim)
-            if len(weight):
-                for head in range(min(heads - h, FOUR)):
-                    for j in range(size):
-                        weight[c, j] += share[FOUR * j + head] / np.float32(heads)
+    heads, candidates, width = query.shape
+    dim, places = pooled_item.shape[1], list_index.shape[1]
+    own = np.int64(load_word(list_of, load_word(by_list, 0)))
+    begin, which, size = 0, 0, np.int64(load_word(list_size, own))
+    locate(item, row, side, side_row, list_index, own * places, size, begins[0])
+    while begin < candidates:
+        end = begin + 1
+        while end < candidates and np.int64(load_word(list_of, load_word(by_list, end))) == own:
+            end += 1
+        next_size = np.int64(0)
+        if end < candidates:
+            own = np.int64(load_word(list_of, load_word(by_list, end)))
+            next_size = np.int64(load_word(list_size, own))
+            locate(item, row, side, side_row, list_index, own * places, next_size, begins[1 - which])
+        item_at, side_at, next_at = begins[which, 0], begins[which, 1], begins[1 - which, 0]
+        for n in range(begin, end):
+            c = np.int64(load_word(by_list, n))
+            items, sides = c * heads * width, c * heads * width + heads * dim
+            for h in range(0, heads, FOUR):
+                for i in range(FOUR):
+                    at = (min(h + i, heads - 1) * candidates + c) * width
+                    ask(query, at, dim, width, asked, i * asked.shape[1], item.shape[1])
+                relate(asked, item, side, item_at, side_at, size, share, next_at, next_size)
+                next_size = np.int64(0)
+                spread(share, size)
+                pool(item, item_at, size, share, pooled, items, h, heads, dim)
+                pool(side, side_at, size, share, pooled, sides, h, heads, width - dim)
+                if len(weight):
+                    for head in range(min(heads - h, FOUR)):
+                        for j in range(size):
+                            weight[c, j] += share[FOUR * j + head] / np.float32(heads)
+            average(pooled, items, heads, dim, pooled_item, c * dim)
+        begin, which, size = end, 1 - which, np.int64(load_word(list_size, own))
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def locate(
-    item: Floats, row: Rows, side: Floats, list_index: Rows, first: Any, size: Any, item_at: Places, side_at: Places
-) -> None:  # fmt: skip
-    """Where the vectors of a list begin; they are asked for, all at once."""
-    dim, beside = item.shape[1], side.shape[1]
+    item: Floats, row: Rows, side: Floats, side_row: Rows, list_index: Rows, first: Any, size: Any, begins: Places
+) -> None:
+    """Where the vectors of a list begin: of items, and of what stands beside them."""
     for j in range(size):
         one = np.int64(load_word(list_index, first + j))
-        item_at[j], side_at[j] = np.int64(load_word(row, one)) * dim, one * beside
-        for d in range(0, dim, LANES):
-            fetch(item, item_at[j] + d)
-        for d in range(0, beside, LANES):
-            fetch(side, side_at[j] + d)
+        begins[0, j] = np.int64(load_word(row, one)) * item.shape[1]
+        begins[1, j] = np.int64(load_word(side_row, one)) * side.shape[1]
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def four_heads(of: Any, h: int, heads: int, width: int) -> Any:
-    """Where four heads of a candidate begin; beyond the last one it is that one again."""
-    last = heads - 1
-    return (of + h) * width, (of + min(h + 1, last)) * width, (of + min(h + 2, last)) * width, (of + min(h + 3, last)) * width
+def ask(query: Floats, at: Any, dim: int, width: int, asked: Floats, to: Any, sides: int) -> None:
+    """A query as wide as the vectors: zeros behind the item's part, and behind the side's."""
+    for d in range(0, dim, LANES):
+        store(asked, to + d, load_first(query, at + d, dim - d))
+    for d in range(0, width - dim, LANES):
+        store(asked, to + sides + d, load_first(query, at + dim + d, width - dim - d))
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def relate(
-    query: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, at: Any, share: Floats
-) -> None:
-    """Dot products of four heads with a list's behaviours, into `share`."""
-    dim, beside = item.shape[1], side.shape[1]
-    q0, q1, q2, q3 = at
-    for j in range(size):
+    asked: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, share: Floats, next_at: Places,
+    next_size: Any,
+) -> None:  # fmt: skip
+    """Dot products of four heads with a list's behaviours, into `share`: of two behaviours at a time, for what is asked is read
+    once for both. Meanwhile the first `next_size` items of the next list are asked for, a few at a time."""
+    for j in range(0, size, 2):
+        second = min(j + 1, size - 1)
         zero = floats_of(np.float32(0))
-        sum0, sum1, sum2, sum3 = zero, zero, zero, zero
-        for d in range(0, dim, LANES):
-            vector = load_floats(item, item_at[j] + d)
-            sum0 = times_plus(load_floats(query, q0 + d), vector, sum0)
-            sum1 = times_plus(load_floats(query, q1 + d), vector, sum1)
-            sum2 = times_plus(load_floats(query, q2 + d), vector, sum2)
-            sum3 = times_plus(load_floats(query, q3 + d), vector, sum3)
-        for d in range(0, beside, LANES):
-            vector = load_floats(side, side_at[j] + d)
-            sum0 = times_plus(load_floats(query, q0 + dim + d), vector, sum0)
-            sum1 = times_plus(load_floats(query, q1 + dim + d), vector, sum1)
-            sum2 = times_plus(load_floats(query, q2 + dim + d), vector, sum2)
-            sum3 = times_plus(load_floats(query, q3 + dim + d), vector, sum3)
-        store_sums(share, FOUR * j, sum0, sum1, sum2, sum3)
+        sums = zero, zero, zero, zero, zero, zero, zero, zero
+        sums = dots(asked, 0, item, item_at[j], item_at[second], sums)
+        sums = dots(asked, item.shape[1], side, side_at[j], side_at[second], sums)
+        store_sums(share, FOUR * j, sums[0], sums[1], sums[2], sums[3])
+        store_sums(share, FOUR * j + FOUR, sums[4], sums[5], sums[6], sums[7])
+        for i in range(j, min(j + 2, next_size)):
+            for d in range(0, item.shape[1], LANES):
+                fetch_early(item, next_at[i] + d)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def dots(asked: Floats, behind: int, vectors: Floats, first: Any, second: Any, sums: Any) -> Any:
+    """`sums` and the products of four heads, `behind` so many numbers of each, with two vectors."""
+    sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7 = sums
+    width = asked.shape[1]
+    for d in range(0, vectors.shape[1], LANES):
+        one, other = load_floats(vectors, first + d), load_floats(vectors, second + d)
+        of_head = load_floats(asked, behind + d)
+        sum0, sum4 = times_plus(of_head, one, sum0), times_plus(of_head, other, sum4)
+        of_head = load_floats(asked, behind + d + width)
+        sum1, sum5 = times_plus(of_head, one, sum1), times_plus(of_head, other, sum5)
+        of_head = load_floats(asked, behind + d + 2 * width)
+        sum2, sum6 = times_plus(of_head, one, sum2), times_plus(of_head, other, sum6)
+        of_head = load_floats(asked, behind + d + 3 * width)
+        sum3, sum7 = times_plus(of_head, one, sum3), times_plus(of_head, other, sum7)
+    return sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -245,10 +287,12 @@ def raised(share: Floats, place: Any, below: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def pool(vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: Floats, at: Any, behind: int) -> None:
-    """What four heads have of a list's vectors, `behind` so many numbers of each: sixteen numbers of each head at a time."""
-    p0, p1, p2, p3 = at
-    for d in range(0, vectors.shape[1], LANES):
+def pool(
+    vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: Floats, to: Any, head: int, heads: int, width: int
+) -> None:
+    """What four heads from `head` on have of a list's vectors, `width` numbers each, head by head from place `to` on: sixteen
+    numbers of each head at a time."""
+    for d in range(0, width, LANES):
         zero = floats_of(np.float32(0))
         sum0, sum1, sum2, sum3 = zero, zero, zero, zero
         for j in range(size):
@@ -257,7 +301,19 @@ def pool(vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: F
             sum1 = times_plus(floats_of(load_float(share, FOUR * j + 1)), vector, sum1)
             sum2 = times_plus(floats_of(load_float(share, FOUR * j + 2)), vector, sum2)
             sum3 = times_plus(floats_of(load_float(share, FOUR * j + 3)), vector, sum3)
-        store(pooled, p0 + behind + d, sum0)
-        store(pooled, p1 + behind + d, sum1)
-        store(pooled, p2 + behind + d, sum2)
-        store(pooled, p3 + behind + d, sum3)
+        at, last, left = to + d, heads - 1, width - d
+        store_first(pooled, at + head * width, sum0, left)
+        store_first(pooled, at + min(head + 1, last) * width, sum1, left)  # beyond the last head is that one again
+        store_first(pooled, at + min(head + 2, last) * width, sum2, left)
+        store_first(pooled, at + min(head + 3, last) * width, sum3, left)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def average(pooled: Floats, at: Any, heads: int, dim: int, mean: Floats, to: Any) -> None:
+    """The mean over heads of what they pooled of items."""
+    part = floats_of(np.float32(1) / np.float32(heads))
+    for d in range(0, dim, LANES):
+        total = floats_of(np.float32(0))
+        for h in range(heads):
+            total = plus(total, load_first(pooled, at + h * dim + d, dim - d))
+        store_first(mean, to + d, times(total, part), dim - d)

@@ -18,7 +18,7 @@ from store.search.lanes import LANES, fetch, floats_of, load_floats, plus, store
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "4595944b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "de69e0ab"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 OPERANDS = ("bucket", "candidate_row", "bucket_sum")
 AHEAD = 8  # candidates: so far ahead buckets are asked for

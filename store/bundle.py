@@ -4,8 +4,8 @@
         score.onnx                    candidates x behaviours (or a state) -> logit, weight
         update.onnx                   state x behaviours -> state, for models that score from a state
         memory.npz                    weights of `store.memory`, with which a processor folds without update.onnx: optional
-        before_attention.onnx         candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
-        after_attention.onnx          candidates, what was pooled -> logit         a processor attends in lists; both or neither
+        before_lists.onnx             candidates, behaviours -> queries, vectors: with the next one in place of score.onnx where
+        after_lists.onnx              candidates, what was pooled -> logit         a processor attends in lists; both or neither
         before_pairs.onnx             candidates, behaviours -> operands: with the next one in place of score.onnx where on a
         after_pairs.onnx              candidates, answers -> logit, weight      processor a kernel answers (`between.py`)
         before_target.onnx, after_target.onnx                                   the same with another kernel
@@ -53,7 +53,7 @@ MANIFEST = "manifest.json"
 GRAPH = "score.onnx"
 UPDATE = "update.onnx"
 MEMORY = "memory.npz"
-BEFORE, AFTER = "before_attention.onnx", "after_attention.onnx"
+BEFORE, AFTER = "before_lists.onnx", "after_lists.onnx"
 GOLDEN = "golden.npz"
 REGISTRY = "registry.npz"
 ITEM_VECTOR = "item_vector"
@@ -283,7 +283,7 @@ def split_inputs(names: Collection[str]) -> tuple[list[str], list[str]]:
     """Of the inputs of a whole graph those that `BEFORE` reads, and those that `AFTER` does."""
     retrieved = {name for name in names if name.startswith("retrieved_")}
     before = [name for name in names if name in retrieved | {ITEM_VECTOR, "candidate_row"} and name != "retrieved_mask"]
-    return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled"]
+    return before, [*(name for name in names if name not in retrieved | {"candidate_place"}), "pooled", "pooled_item"]
 
 
 def inputs_around(between: Between, names: Collection[str]) -> tuple[list[str], list[str]]:

@@ -36,7 +36,7 @@ def compile_all() -> None:
     size, own = np.ones(1, np.int32), np.zeros(1, np.int32)
     _, index = numbered(np.zeros((1, 1), np.int32), size, len(row))
     vector = np.ones((1, WIDTH), np.float32)
-    attend(np.ones((1, 2, 2 * WIDTH), np.float32), vector, own, vector, index, size, own, weighs=True)
+    attend(np.ones((2, 1, 2 * WIDTH), np.float32), WIDTH, vector, own, vector, own, index, size, own, weighs=True)
     weights = {name: np.ones(shape, np.float32) for name, shape in shapes_of(WIDTH, WIDTH, 2).items()}
     of_memory = ((1, 2, WIDTH), (1, 2, WIDTH), (1, WIDTH), (1, WIDTH), (1, 2))
     state = {name: np.ones(shape, np.float32) for name, shape in zip(STATE, of_memory, strict=True)}

@@ -19,7 +19,7 @@ from store.search.lanes import LANES, load_floats, store
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "330da68e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "f8f75369"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 STATE = ("memory", "induction", "control", "read", "usage")
 WEIGHTS = ("of_behaviour", "of_read", "of_past", "of_control", "of_use", "of_slot", "of_channel", "induced", "edge")

@@ -20,7 +20,7 @@ from store.search.tiles import COLUMNS, ROWS, add_product
 from store.search.workspace import Workspace, read_only
 from store.types import Floats
 
-MADE_WITH = "ce9995e1"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "5be2b280"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 WORKSPACE = Workspace()
 

@@ -17,7 +17,7 @@ from store.search.lanes import LANES, floats_of, larger, load_float, load_floats
 from store.search.workspace import Workspace, read_only
 from store.types import Floats
 
-MADE_WITH = "330da68e"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "f8f75369"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 OPERANDS = ("of_target", "key", "value", "below")
 

@@ -34,11 +34,9 @@ class TargetAttention(nn.Module):
         self.key = nn.Parameter(torch.cat([self.query.detach().clone(), side], dim=1))
 
     def queries(self, target: Tensor) -> Tensor:
-        """What each head asks of a behaviour's own vector: float32 [U, G, S, H, D + E] from [U, G, S, D]."""
-        flat = target.reshape(-1, target.shape[-1])  # [n, D], n = U G S
-        query = torch.matmul(flat, self.query / math.sqrt(self.head_dim))  # [H, n, d]
-        folded = torch.matmul(query, self.key.transpose(1, 2)).transpose(0, 1)  # [n, H, D + E]
-        return folded.reshape(*target.shape[:3], *folded.shape[1:])
+        """What each head asks of a behaviour's own vector: float32 [U, G, H, S, D + E] from [U, G, S, D]."""
+        query = torch.matmul(target.unsqueeze(2), self.query / math.sqrt(self.head_dim))  # [U, G, H, S, d]
+        return torch.matmul(query, self.key.transpose(1, 2))
 
     def forward(self, target: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """`attend` of targets [U, G, S, D] to behaviours [U, G, K, D + E]."""
@@ -49,15 +47,22 @@ def attend(query: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     """Attention where behaviours are keys and values in one; `store.attention` does the same in lists.
 
     Args:
-        query: float32 [U, G, S, H, W]; behaviour: float32 [U, G, K, W]; mask: bool [U, G, K].
+        query: float32 [U, G, H, S, W]; behaviour: float32 [U, G, K, W]; mask: bool [U, G, K].
 
     Returns:
-        pooled behaviours [U, G, S, H, W], weights [U, G, S, H, K].
+        pooled behaviours [U, G, H, S, W], weights [U, G, H, S, K].
     """
     shape = (*query.shape[:4], -1)
     logits = torch.matmul(query.flatten(2, 3), behaviour.transpose(2, 3)).reshape(shape)
     weight = masked_softmax(logits, mask[:, :, None, None])
     return torch.matmul(weight.flatten(2, 3), behaviour).reshape(shape), weight
+
+
+def side_by_side(pooled: Tensor, item_dim: int) -> Tensor:
+    """What the heads pooled, [U, G, H, S, D + E], as one vector of each target: the heads' items, then their sides,
+    [U, G, S, H * D + H * E]."""
+    item, side = torch.split(pooled.transpose(2, 3), [item_dim, pooled.shape[-1] - item_dim], dim=-1)
+    return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)
 
 
 def attend_to_few(attention: TargetAttention, target: Tensor, behaviour: Tensor, mask: Tensor, value: Tensor) -> Tensor:
@@ -81,7 +86,7 @@ def attend_to_few(attention: TargetAttention, target: Tensor, behaviour: Tensor,
 
 
 class HeadOutput(nn.Module):
-    """W_v of each head and W_o over all: from pooled vectors [..., H, E] to one vector [..., D]."""
+    """W_v of each head and W_o over all: from what the heads pooled to one vector [..., out_dim]."""
 
     def __init__(self, heads: int, pooled_dim: int, head_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -90,13 +95,16 @@ class HeadOutput(nn.Module):
 
     def of_each(self, behaviour: Tensor) -> Tensor:
         """Vectors of behaviours before they are pooled: float32 [U, G, H, K, D] of [U, G, K, E]."""
-        heads, _, width = self.value.shape
-        out = torch.unflatten(self.out.weight.T, 0, (heads, width))  # [H, d, D]
-        return torch.matmul(torch.matmul(behaviour.unsqueeze(2), self.value), out)
+        return torch.matmul(torch.matmul(behaviour.unsqueeze(2), self.value), self._out_of_each())
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, pooled: Tensor, item_dim: int) -> Tensor:
+        """Of `side_by_side` with that `item_dim`: W_v W_o is one matrix. What behaviours have beyond W_v is no value."""
         heads, pooled_dim, _ = self.value.shape
-        flat = pooled.reshape(-1, heads, pooled_dim)  # [n, H, E]
-        values = torch.matmul(flat.transpose(0, 1), self.value).transpose(0, 1)  # [n, H, d]
-        out: Tensor = self.out(values.reshape(*pooled.shape[:-2], self.out.in_features))
-        return out
+        beyond = pooled.shape[-1] // heads - pooled_dim
+        matrix = nn.functional.pad(torch.matmul(self.value, self._out_of_each()), (0, 0, 0, beyond))  # [H, D + E, out]
+        return torch.matmul(pooled, torch.cat([matrix[:, :item_dim].flatten(0, 1), matrix[:, item_dim:].flatten(0, 1)]))
+
+    def _out_of_each(self) -> Tensor:
+        """W_o in parts: float32 [H, d, out]."""
+        heads, _, width = self.value.shape
+        return torch.unflatten(self.out.weight.T, 0, (heads, width))

@@ -7,10 +7,10 @@ what is before it and what is after it are two small graphs, and between them ea
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from export.layers.attention import TargetAttention, attend
-from export.models.contract import CTRModel, Interest, Sequence
+from export.layers.attention import TargetAttention, attend, side_by_side
+from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 
 
 class AttendingModel(CTRModel):
@@ -18,22 +18,29 @@ class AttendingModel(CTRModel):
 
     attention: TargetAttention
 
-    def queries(self, target: Tensor) -> Tensor:
-        """float32 [U, G, S, H, W] of targets [U, G, S, D]."""
-        raise NotImplementedError
+    def __init__(self, shape: DataShape, config: ModelConfig, interest_dim: int) -> None:
+        super().__init__(shape, config, interest_dim)
+        self.gap: nn.Embedding | None = None  # of the time gap's bucket, where that is all that stands beside an item
 
-    def behaviours(self, user: Sequence) -> list[Tensor]:
-        """Keys and values in one, the item's vector first: float32 [U, G, K, ..] each, side by side W wide."""
-        raise NotImplementedError
+    def queries(self, target: Tensor) -> Tensor:
+        """float32 [U, G, H, S, D + E] of targets [U, G, S, D]."""
+        return self.attention.queries(target)
+
+    def side(self, user: Sequence) -> Tensor:
+        """What a behaviour's vector has beside its item's: float32 [U, G, K, E]."""
+        assert self.gap is not None
+        side: Tensor = self.gap(user.gap)
+        return side
 
     def interest_of(self, pooled: Tensor) -> Tensor:
-        """float32 [U, G, S, interest_dim] of what the heads pooled, [U, G, S, H, W]."""
+        """float32 [U, G, S, interest_dim] of what the heads pooled, `side_by_side`."""
         raise NotImplementedError
 
     def interest(self, target: Tensor, user: Sequence) -> Interest:
-        pooled, weight = attend(self.queries(target), torch.cat(self.behaviours(user), dim=-1), user.mask)
-        return self.found(pooled)._replace(weight=weight.mean(dim=3))
+        pooled, weight = attend(self.queries(target), torch.cat([user.item, self.side(user)], dim=-1), user.mask)
+        return self.found(pooled)._replace(weight=weight.mean(dim=2))
 
     def found(self, pooled: Tensor) -> Interest:
-        """The interest without its weights."""
-        return Interest(self.interest_of(pooled), pooled[..., : self.config.dim].mean(dim=3))
+        """The interest without its weights, of what the heads pooled, float32 [U, G, H, S, D + E]."""
+        dim = self.config.dim
+        return Interest(self.interest_of(side_by_side(pooled, dim)), pooled[..., :dim].mean(dim=2))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention
 from export.models.attending import AttendingModel
-from export.models.contract import DataShape, ModelConfig, Sequence, as_array
+from export.models.contract import DataShape, ModelConfig, as_array
 from export.models.registry import register
 from store.signatures import random_directions, sign
 
@@ -37,14 +37,8 @@ class ETA(AttendingModel):
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + config.side_dim, config.head_dim, config.dim)
 
-    def queries(self, target: Tensor) -> Tensor:
-        return self.attention.queries(target)
-
-    def behaviours(self, user: Sequence) -> list[Tensor]:
-        return [user.item, self.gap(user.gap)]
-
     def interest_of(self, pooled: Tensor) -> Tensor:
-        interest: Tensor = self.out(pooled)
+        interest: Tensor = self.out(pooled, self.config.dim)
         return interest
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:

@@ -35,15 +35,8 @@ class SIM(AttendingModel):
         self.gap = nn.Embedding(shape.cross_features[0], config.side_dim)
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
 
-    def queries(self, target: Tensor) -> Tensor:
-        return self.attention.queries(target)
-
-    def behaviours(self, user: Sequence) -> list[Tensor]:
-        return [user.item, self.gap(user.gap)]
-
     def interest_of(self, pooled: Tensor) -> Tensor:
-        item, side = torch.split(pooled, [self.config.dim, self.config.side_dim], dim=-1)
-        return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)  # [U, G, S, H * D + H * side]
+        return pooled
 
 
 @register("sim_hard")

@@ -72,15 +72,16 @@ class TWIN(AttendingModel):
         self.out = HeadOutput(config.heads, config.dim + features * config.side_dim, config.head_dim, config.dim)
 
     def queries(self, target: Tensor) -> Tensor:
-        of_item = self.attention.queries(target)  # [U, G, S, H, D]
-        of_cross = self.bias().flatten(1).expand(*of_item.shape[:4], -1)
+        of_item = super().queries(target)  # [U, G, H, S, D]
+        of_cross = self.bias().flatten(1).unsqueeze(1).expand(*of_item.shape[:4], -1)
         return torch.cat([of_item, of_cross], dim=-1)
 
-    def behaviours(self, user: Sequence) -> list[Tensor]:
-        return [user.item, self.cross(user.cross).flatten(-2)]
+    def side(self, user: Sequence) -> Tensor:
+        side: Tensor = self.cross(user.cross).flatten(-2)
+        return side
 
     def interest_of(self, pooled: Tensor) -> Tensor:
-        interest: Tensor = self.out(pooled)
+        interest: Tensor = self.out(pooled, self.config.dim)
         return interest
 
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:

@@ -33,9 +33,6 @@ class TWINV2(TWIN):
         queries = super().queries(target)
         return torch.cat([queries, torch.ones_like(queries[..., :1])], dim=-1)  # ln n counts as it is
 
-    def behaviours(self, user: Sequence) -> list[Tensor]:
+    def side(self, user: Sequence) -> Tensor:
         size = user.inputs["retrieved_size"].clamp(min=1)  # 0 at padding, which the mask removes
-        return [*super().behaviours(user), torch.log(size.to(torch.float32)).unsqueeze(-1)]
-
-    def interest_of(self, pooled: Tensor) -> Tensor:
-        return super().interest_of(pooled[..., :-1])
+        return torch.cat([super().side(user), torch.log(size.to(torch.float32)).unsqueeze(-1)], dim=-1)  # no value: `HeadOutput`

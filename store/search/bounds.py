@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from store.search.bits import lowest_bit, popcount
 from store.search.lanes import (
     LANES,
     add_dots,
@@ -18,9 +19,7 @@ from store.search.lanes import (
     load_floats,
     load_word,
     load_words,
-    lowest_bit,
     not_below,
-    popcount,
     store,
     times_plus,
     to_floats,
@@ -29,7 +28,7 @@ from store.search.lanes import (
 from store.search.packing import PAIR, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "d5ff1e52"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "be204929"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TILE = 4  # candidates that share a load of the keys
 PANEL = 64  # pairs of blocks that stay in the cache while all candidates are compared with them

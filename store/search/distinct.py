@@ -12,7 +12,7 @@ from store.search.lanes import LANES
 from store.search.workspace import Workspace, read_only
 from store.types import Rows
 
-MADE_WITH = "4595944b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "de69e0ab"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 TRIED = 4096  # behaviours of a long life that show whether it repeats items
 REPEATS = 0.98  # of them, no more different rows than this share

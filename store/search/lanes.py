@@ -36,7 +36,7 @@ words16 = Vector("words16", I32, LANES)  # uint32 [16], or four bytes in each
 floats16 = Vector("floats16", FLOAT, LANES)  # float32 [16]
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+def address_of(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     """Of a place of a contiguous array, wherever its axes end."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
@@ -44,7 +44,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
 def _loads(vector: Vector) -> Callable[..., Any]:
     def load(typing_context: Any, array: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            address = _address(context, builder, array, *arguments)
+            address = address_of(context, builder, array, *arguments)
             return builder.load(builder.bitcast(address, vector.vector.as_pointer()), align=4, typ=vector.vector)
 
         return vector(array, types.intp), generate
@@ -62,15 +62,35 @@ def load_first(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         values, at, count = arguments
-        address = builder.bitcast(_address(context, builder, array, values, at), floats16.vector.as_pointer())
-        places = ir.Constant(words16.vector, list(range(LANES)))
-        wanted = builder.icmp_signed("<", places, _splat(builder, builder.trunc(count, I32)))
+        address, wanted = _first(context, builder, array, values, at, count)
         zeros = ir.Constant(floats16.vector, [0.0] * LANES)
         kind = ir.FunctionType(floats16.vector, [address.type, I32, wanted.type, floats16.vector])
         instruction = builder.module.declare_intrinsic("llvm.masked.load.v16f32.p0", fnty=kind)
         return builder.call(instruction, [address, I32(4), wanted, zeros])
 
     return floats16(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_first(typing_context: Any, array: Any, at: Any, value: Any, count: Any) -> Any:
+    """As many of sixteen float32 as `count` says into an array, from place `at` on; nothing is written beyond them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, at, numbers, count = arguments
+        address, wanted = _first(context, builder, array, values, at, count)
+        kind = ir.FunctionType(ir.VoidType(), [floats16.vector, address.type, I32, wanted.type])
+        instruction = builder.module.declare_intrinsic("llvm.masked.store.v16f32.p0", fnty=kind)
+        builder.call(instruction, [numbers, address, I32(4), wanted])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, floats16, types.intp), generate
+
+
+def _first(context: Any, builder: Any, kind: Any, values: Any, at: Any, count: Any) -> Any:
+    """Address of sixteen float32, and which of them are the first so many."""
+    address = builder.bitcast(address_of(context, builder, kind, values, at), floats16.vector.as_pointer())
+    places = ir.Constant(words16.vector, list(range(LANES)))
+    return address, builder.icmp_signed("<", places, splat(builder, builder.trunc(count, I32)))
 
 
 @intrinsic
@@ -87,12 +107,12 @@ def store_marked(typing_context: Any, array: Any, at: Any, value: Any, marks: An
             kind = ir.FunctionType(words16.vector, [words16.vector, words16.vector, chosen.type])
             instruction = builder.module.declare_intrinsic("llvm.x86.avx512.mask.compress.v16i32", fnty=kind)
             together = builder.call(instruction, [numbers, ir.Constant(words16.vector, [0] * LANES), chosen])
-            address = builder.bitcast(_address(context, builder, array, values, at), words16.vector.as_pointer())
+            address = builder.bitcast(address_of(context, builder, array, values, at), words16.vector.as_pointer())
             builder.store(together, address, align=4)
             return builder.zext(builder.ctpop(builder.zext(bits, I32)), ir.IntType(64))
         place = at
         for j in range(LANES):
-            address = builder.bitcast(_address(context, builder, array, values, place), I32.as_pointer())
+            address = builder.bitcast(address_of(context, builder, array, values, place), I32.as_pointer())
             builder.store(builder.extract_element(numbers, I32(j)), address)
             bit = builder.and_(builder.lshr(bits, I16(j)), I16(1))
             place = builder.add(place, builder.zext(bit, ir.IntType(64)))
@@ -106,7 +126,7 @@ def counted(typing_context: Any, first: Any) -> Any:
     """An int32 and the fifteen after it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.add(_splat(builder, arguments[0]), ir.Constant(words16.vector, list(range(LANES))))
+        return builder.add(splat(builder, arguments[0]), ir.Constant(words16.vector, list(range(LANES))))
 
     return words16(types.int32), generate
 
@@ -128,7 +148,7 @@ def at_least(typing_context: Any, values: Any, limit: Any) -> Any:
     """Bit j of the answer: the j-th of sixteen uint32 is not below a limit."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.icmp_unsigned(">=", arguments[0], _splat(builder, arguments[1]))
+        bits = builder.icmp_unsigned(">=", arguments[0], splat(builder, arguments[1]))
         return builder.zext(builder.bitcast(bits, I16), ir.IntType(64))
 
     return types.uint64(words16, types.uint32), generate
@@ -139,14 +159,14 @@ def store(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
     """Sixteen numbers into a contiguous array, from place `at` on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, array, *arguments[:2])
+        address = address_of(context, builder, array, *arguments[:2])
         builder.store(arguments[2], builder.bitcast(address, value.vector.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
 
 
-def _splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
+def splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
     one = builder.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, I32(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
@@ -156,7 +176,7 @@ def words_of(typing_context: Any, value: Any) -> Any:
     """One int32 in all places."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, arguments[0])
+        return splat(builder, arguments[0])
 
     return words16(types.int32), generate
 
@@ -166,7 +186,7 @@ def floats_of(typing_context: Any, value: Any) -> Any:
     """One float32 in all places."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _splat(builder, arguments[0])
+        return splat(builder, arguments[0])
 
     return floats16(types.float32), generate
 
@@ -198,7 +218,7 @@ def not_below(typing_context: Any, first: Any, second: Any, limit: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *halves, limit = arguments
-        low, high = (builder.fcmp_unordered(">=", half, _splat(builder, limit)) for half in halves)
+        low, high = (builder.fcmp_unordered(">=", half, splat(builder, limit)) for half in halves)
         places = ir.Constant(ir.VectorType(I32, 2 * LANES), list(range(2 * LANES)))
         return builder.bitcast(builder.shuffle_vector(low, high, places), I32)
 
@@ -211,7 +231,7 @@ def add_dots(typing_context: Any, total: Any, keys: Any, query: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         whole, bytes_of_keys, query_word = arguments
-        queries = _splat(builder, query_word)
+        queries = splat(builder, query_word)
         if "+avx512vnni" in context.codegen().magic_tuple()[2].split(","):
             kind = ir.FunctionType(words16.vector, [words16.vector] * 3)
             instruction = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", fnty=kind)
@@ -234,16 +254,6 @@ def _dots(builder: Any, keys: Any, queries: Any) -> Any:
 
     products = [builder.mul(every_fourth(unsigned, byte), every_fourth(signed, byte)) for byte in range(4)]
     return builder.add(builder.add(products[0], products[1]), builder.add(products[2], products[3]))
-
-
-@intrinsic
-def lowest_bit(typing_context: Any, word: Any) -> Any:
-    """Place of the lowest bit set in a uint64; 64 where none is."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.int64(types.uint64), generate
 
 
 @intrinsic
@@ -318,7 +328,7 @@ def count_from(typing_context: Any, values: Any, limit: Any) -> Any:
     """How many of sixteen uint32 are not below a limit."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.icmp_unsigned(">=", arguments[0], _splat(builder, arguments[1]))
+        bits = builder.icmp_unsigned(">=", arguments[0], splat(builder, arguments[1]))
         return builder.zext(builder.ctpop(builder.zext(builder.bitcast(bits, I16), I32)), ir.IntType(64))
 
     return types.int64(words16, types.uint32), generate
@@ -329,7 +339,7 @@ def load_word(typing_context: Any, array: Any, at: Any) -> Any:
     """One int32, or four bytes, of an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = _address(context, builder, array, *arguments)
+        address = address_of(context, builder, array, *arguments)
         return builder.load(builder.bitcast(address, I32.as_pointer()), align=4, typ=I32)
 
     return types.int32(array, types.intp), generate
@@ -340,53 +350,25 @@ def load_float(typing_context: Any, array: Any, at: Any) -> Any:
     """One float32 of an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, array, *arguments), FLOAT.as_pointer())
+        address = builder.bitcast(address_of(context, builder, array, *arguments), FLOAT.as_pointer())
         return builder.load(address, typ=FLOAT)
 
     return types.float32(array, types.intp), generate
 
 
-@intrinsic
-def fetch(typing_context: Any, array: Any, at: Any) -> Any:
-    """Start to bring a place of an array into the cache."""
+def _fetches(nearness: int) -> Callable[..., Any]:
+    def fetch(typing_context: Any, array: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = builder.bitcast(address_of(context, builder, array, *arguments), I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+            instruction = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
+            builder.call(instruction, [address, I32(0), I32(nearness), I32(1)])  # to read; how near; data
+            return context.get_dummy_value()
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address = builder.bitcast(_address(context, builder, array, *arguments), I8.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
-        instruction = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
-        builder.call(instruction, [address, I32(0), I32(3), I32(1)])  # to read; near; data
-        return context.get_dummy_value()
+        return types.void(array, types.intp), generate
 
-    return types.void(array, types.intp), generate
-
-
-@intrinsic
-def popcount(typing_context: Any, word: Any) -> Any:
-    """Bits set in a uint64: the processor's own instruction."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
+    return fetch
 
 
-@intrinsic
-def within(typing_context: Any, array: Any, at: Any, target: Any, limit: Any) -> Any:
-    """Bit j of the answer: of 64 uint64 from place `at` on, the j-th differs from `target` in no more than `limit` bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, at, target, limit = arguments
-        long = ir.IntType(64)
-        vector = ir.VectorType(long, 8)
-        targets, limits = _splat(builder, target, 8), _splat(builder, limit, 8)
-        count_bits = builder.module.declare_intrinsic("llvm.ctpop.v8i64", fnty=ir.FunctionType(vector, [vector]))
-        answer = ir.Constant(long, 0)
-        for part in range(8):
-            place = builder.add(at, ir.Constant(long, 8 * part))
-            address = builder.bitcast(_address(context, builder, array, values, place), vector.as_pointer())
-            distance = builder.call(count_bits, [builder.xor(builder.load(address, align=8, typ=vector), targets)])
-            bits = builder.bitcast(builder.icmp_unsigned("<=", distance, limits), I8)
-            answer = builder.or_(answer, builder.shl(builder.zext(bits, long), ir.Constant(long, 8 * part)))
-        return answer
-
-    return types.uint64(array, types.intp, types.uint64, types.uint64), generate
+fetch = intrinsic(_fetches(3))  # start to bring a place of an array into the nearest cache
+fetch_early = intrinsic(_fetches(2))  # into the second: what is at work keeps the first

@@ -12,15 +12,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from store.search.bits import lowest_bit, popcount, within
 from store.search.bounds import kth
 from store.search.distinct import distinct
-from store.search.lanes import LANES, counted, load_word, load_words, lowest_bit, popcount, store, store_marked, within
+from store.search.lanes import LANES, counted, load_word, load_words, store, store_marked
 from store.search.packing import Words
 from store.search.ranking import Marks, ascending
 from store.search.workspace import Workspace
 from store.types import Bytes, Rows
 
-MADE_WITH = "eb23e01d"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "3aaa5f29"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Signatures = NDArray[np.uint64]
 

@@ -6,12 +6,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from store.search.bits import lowest_bit
 from store.search.bounds import first_bits, kth
-from store.search.lanes import LANES, at_least, count_from, load_word, load_words, lowest_bit, store_marked
+from store.search.lanes import LANES, at_least, count_from, load_word, load_words, store_marked
 from store.search.packing import Words
 from store.types import Rows
 
-MADE_WITH = "47fe7187"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "6738fd17"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 Marks = NDArray[np.uint64]
 

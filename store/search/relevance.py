@@ -26,7 +26,7 @@ from store.search.scores import leave_from, score, spread
 from store.search.workspace import Workspace, read_only
 from store.types import Floats, Rows
 
-MADE_WITH = "af2b4c99"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "fb6aea34"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 MARKS = 1 << 21  # bits, for items that are reached, before the first of them are looked at: they stay in the cache
 NEAR = 1 << 19  # numbers: so many keys are gathered, if they are read often, as they stay in the cache

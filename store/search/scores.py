@@ -31,7 +31,7 @@ from store.search.lanes import (
 from store.search.packing import AHEAD, Words
 from store.types import Floats, Rows
 
-MADE_WITH = "47fe7187"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "07b8dbbf"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from store.search.lanes import LANES, floats16, load_floats
 from store.types import Floats
 
-MADE_WITH = "4595944b"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "de69e0ab"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 COLUMNS, ROWS = 8, 2 * LANES
 sums32x8 = types.UniTuple(floats16, 2 * COLUMNS)  # two vectors of rows for each column

@@ -18,16 +18,18 @@ ROWS = np.array([3, 9, 1, 30], np.int32)
 
 def run(folder, tables, name, inputs):
     session = onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
-    return session.run(None, {node.name: (tables | inputs)[node.name] for node in session.get_inputs()})
+    found = session.run(None, {node.name: (tables | inputs)[node.name] for node in session.get_inputs()})
+    return dict(zip((node.name for node in session.get_outputs()), found, strict=True))
 
 
 @pytest.mark.parametrize(
     ("model", "shape", "dim", "made"),
     [
-        ("sim_hard", SHAPE, 16, "side"),
-        ("sim_hard", WITH_NEGATIVES, 16, "behaviour"),  # how it went is added to an item's vector
-        ("eta", SHAPE, 24, "behaviour"),  # a width that the kernel cannot read in the table
-        ("twin", WITH_NEGATIVES, 16, "side"),  # has its own way to read how it went
+        ("sim_hard", SHAPE, 16, ["side_of_gap"]),
+        ("sim_hard", WITH_NEGATIVES, 16, ["item", "side_of_gap"]),  # how it went is added to an item's vector
+        ("eta", SHAPE, 24, ["item", "side_of_gap"]),  # a width that the kernel cannot read in the table
+        ("twin", WITH_NEGATIVES, 16, ["side"]),  # has its own way to read how it went
+        ("twin", SHAPE, 40, ["item", "side"]),
     ],
 )
 def test_the_graphs_and_the_kernel_give_the_models_own_logits(tmp_path, model, shape, dim, made):
@@ -38,7 +40,7 @@ def test_the_graphs_and_the_kernel_give_the_models_own_logits(tmp_path, model, s
     tables = {ITEM_VECTOR: small.vectors.numpy()}
     write_list_graphs(small.model, tables, inputs, tmp_path)
     outputs = onnxruntime.InferenceSession(tmp_path / BEFORE).get_outputs()
-    assert [output.name for output in outputs] == ["query", made]
-    graphs = (partial(run, tmp_path, tables, name) for name in (BEFORE, AFTER))
-    logit, _ = attend_in_lists(*graphs, inputs, tables[ITEM_VECTOR])
+    assert [output.name for output in outputs] == ["query", *made]
+    before, after = (partial(run, tmp_path, tables, name) for name in (BEFORE, AFTER))
+    logit, _ = attend_in_lists(before, lambda given: list(after(given).values()), inputs, tables[ITEM_VECTOR])
     np.testing.assert_allclose(logit[0], small.logits(ROWS, life), atol=1e-5)

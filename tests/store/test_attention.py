@@ -13,34 +13,42 @@ from tests.store.processors import answers_of_two_processors
 
 
 def made(seed, candidates=5, heads=4, width=16, beside=16, lists=3, k=7, behaviours=20, scale=1.0):
-    """Queries, behaviours of a table of items, and lists of any length up to K, some of them empty."""
+    """Queries, behaviours of a table of items and one of what stands beside them, and lists of any length up to K, some of them
+    empty."""
     random = np.random.default_rng(seed)
     size = random.integers(0, k + 1, lists).astype(np.int32)
     index = np.where(np.arange(k) < size[:, None], random.integers(0, behaviours, (lists, k)), 0).astype(np.int32)
-    shapes = (candidates, heads, width + beside), (30, width), (behaviours, beside)
+    shapes = (heads, candidates, width + beside), (30, width), (12, beside)
     query, item, side = (random.normal(0, scale, shape).astype(np.float32) for shape in shapes)
-    row = random.integers(0, 30, behaviours).astype(np.int32)
+    row, side_row = (random.integers(0, len(table), behaviours).astype(np.int32) for table in (item, side))
     own = random.integers(0, lists, candidates).astype(np.int32)
-    return query, item, row, side, index, size, own
+    return query, width, made_up(item), row, made_up(side), side_row, index, size, own
 
 
-def by_definition(query, item, row, side, index, size, own):
-    pooled = np.zeros(query.shape)
-    weight = np.zeros((len(query), index.shape[1]))
+def made_up(vectors):
+    """As wide as the kernel wants them, by what must not count."""
+    return np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % LANES)), constant_values=7)
+
+
+def by_definition(query, dim, item, row, side, side_row, index, size, own):
+    heads, candidates, width = query.shape
+    pooled = np.zeros((candidates, heads, width))
+    weight = np.zeros((candidates, index.shape[1]))
     for c, one in enumerate(own):
         if size[one]:
             which = index[one, : size[one]]
-            chosen = np.hstack([item[row[which]], side[which]]).astype(np.float64)
-            logit = query[c].astype(np.float64) @ chosen.T  # [H, K]
+            chosen = np.hstack([item[row[which], :dim], side[side_row[which], : width - dim]]).astype(np.float64)
+            logit = query[:, c].astype(np.float64) @ chosen.T  # [H, K]
             share = np.exp(logit - logit.max(axis=1, keepdims=True))
             share /= share.sum(axis=1, keepdims=True)
             pooled[c], weight[c, : size[one]] = share @ chosen, share.mean(axis=0)
-    return pooled, weight
+    items, sides = pooled[..., :dim].reshape(candidates, -1), pooled[..., dim:].reshape(candidates, -1)
+    return np.hstack([items, sides]), pooled[..., :dim].mean(axis=1), weight
 
 
 SHAPES = st.fixed_dictionaries({
     "seed": st.integers(0, 99), "candidates": st.integers(1, 6), "heads": st.integers(1, 9),
-    "width": st.sampled_from([16, 48]), "beside": st.sampled_from([0, 16, 32]),
+    "width": st.sampled_from([16, 48, 24]), "beside": st.sampled_from([0, 8, 16, 41]),
     "lists": st.integers(1, 4), "behaviours": st.integers(1, 50),
     "k": st.sampled_from([1, 2, 15, 16, 17, 40]), "scale": st.sampled_from([0.01, 1.0, 3.0]),
 })  # fmt: skip
@@ -50,67 +58,78 @@ SHAPES = st.fixed_dictionaries({
 @given(SHAPES)
 def test_it_is_softmax_attention_over_each_candidates_list(shape):
     asked = made(**shape)
-    pooled, weight = attend(*asked, weighs=True)
-    expected, shares = by_definition(*asked)
+    pooled, pooled_item, weight = attend(*asked, weighs=True)
+    expected, expected_item, shares = by_definition(*asked)
     np.testing.assert_allclose(pooled, expected, atol=2e-5 * max(shape["scale"], 1))
+    np.testing.assert_allclose(pooled_item, expected_item, atol=2e-5 * max(shape["scale"], 1))
     np.testing.assert_allclose(weight, shares, atol=1e-5)
 
 
 def test_weights_are_given_only_on_demand_and_change_nothing():
     asked = made(1)
-    pooled, weight = attend(*asked)
+    *pooled, weight = attend(*asked)
     assert weight is None
-    assert np.array_equal(attend(*asked, weighs=True)[0], pooled)
+    *same, _ = attend(*asked, weighs=True)
+    assert all(map(np.array_equal, pooled, same))
 
 
 def test_an_empty_list_gives_zeros():
     *vectors, index, size, own = made(2)
-    pooled, weight = attend(*vectors, index, np.zeros_like(size), own, weighs=True)
-    assert not pooled.any()
-    assert not weight.any()
+    for array in attend(*vectors, index, np.zeros_like(size), own, weighs=True):
+        assert not array.any()
 
 
 def test_relevances_far_apart_leave_one_behaviour():
     query, item, side = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32), np.empty((3, 0), np.float32)
     item[2] = 30  # relevance 14,400 against 0
     row, lists = np.array([0, 2, 1], np.int32), (np.array([[0, 1, 2]], np.int32), np.full(1, 3, np.int32), np.zeros(1, np.int32))
-    pooled, weight = attend(query, item, row, side, *lists, True)
-    assert np.array_equal(pooled[0, 0], item[2])
+    pooled, pooled_item, weight = attend(query, 16, item, row, side, np.zeros(3, np.int32), *lists, True)
+    assert np.array_equal(pooled[0], item[2])
+    assert np.array_equal(pooled_item[0], item[2])
     assert weight.tolist() == [[0, 1, 0]]
 
 
-@pytest.mark.parametrize(("of_query", "dim", "beside"), [(36, 16, 20), (20, 20, 0), (48, 16, 16)])
+@pytest.mark.parametrize(("of_query", "dim", "beside"), [(36, 16, 20), (20, 20, 0), (48, 16, 16), (24, 16, 8)])
 def test_widths_that_the_kernel_cannot_read_are_refused(of_query, dim, beside):
-    *_, row, _, index, size, own = made(3)
+    _, _, _, row, _, side_row, *lists = made(3)
     query, item, side = (
-        np.zeros((5, 4, of_query), np.float32),
+        np.zeros((4, 5, of_query), np.float32),
         np.zeros((30, dim), np.float32),
         np.zeros((20, beside), np.float32),
     )
-    with pytest.raises(ValueError, match=f"queries of width {of_query}, items of {dim} and {beside} beside them: .* of 16"):
-        attend(query, item, row, side, index, size, own)
-
-
-@pytest.mark.parametrize(("wrong", "said"), [(-1, "-1 to"), (30, "to 30 of a table of 30")])
-def test_rows_beyond_the_table_are_refused(wrong, said):
-    query, item, row, *rest = made(3)
-    row[7] = wrong
+    said = f"queries of width {of_query} for items of {dim} .* of 16: vectors of {dim} and {beside}"
     with pytest.raises(ValueError, match=said):
-        attend(query, item, row, *rest)
+        attend(query, dim, item, row, side, side_row, *lists)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_graphs_around_it_get_what_they_ask_for(whole):
-    query, item, row, side, index, size, own = asked = made(4)
-    inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own, "retrieved_row": row[None, None]}
-    behaviour = np.hstack([item[row], side]) if whole else side
+@pytest.mark.parametrize("which", [3, 5])
+@pytest.mark.parametrize(("wrong", "said"), [(-1, "-1 to"), (30, "to 30 of a table of")])
+def test_rows_beyond_the_table_are_refused(which, wrong, said):
+    asked = made(3)
+    asked[which][7] = wrong
+    with pytest.raises(ValueError, match=said):
+        attend(*asked)
+
+
+@pytest.mark.parametrize("own_items", [True, False])
+@pytest.mark.parametrize("own_sides", [True, False])
+def test_the_graphs_around_it_get_what_they_ask_for(own_items, own_sides):
+    query, _, item, row, side, side_row, index, size, own = asked = made(4)
+    inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own}
+    inputs |= {"retrieved_row": row[None, None], "retrieved_gap": side_row[None, None]}
+    made_before = {"query": query[None, None]}
+    made_before |= {"side": side[side_row][None, None]} if own_sides else {"side_of_gap": side}
+    made_before |= {"item": item[row][None, None]} if own_items else {}
     logit, weight = attend_in_lists(
-        lambda given: [query[None, None], behaviour[None, None]] if given is inputs else [],
-        lambda given: [given["pooled"].sum(axis=(0, 1, 3, 4))[None] + given["candidate_row"]],
+        lambda given: made_before if given is inputs else {},
+        lambda given: [
+            given["pooled"].sum(axis=(0, 1, 3))[None] + given["pooled_item"].sum(axis=(0, 1, 3)) + given["candidate_row"]
+        ],
         inputs,
-        np.zeros_like(item) if whole else item,
+        np.zeros_like(item) if own_items else item,
     )
-    np.testing.assert_allclose(logit[0], attend(*asked)[0].sum(axis=(1, 2)) + own, rtol=1e-6)
+    pooled, pooled_item, _ = attend(*asked)
+    np.testing.assert_allclose(logit[0], pooled.sum(axis=1) + pooled_item.sum(axis=1) + own, rtol=1e-5)
     assert weight is None
 
 
@@ -164,13 +183,13 @@ import sys
 import numpy as np
 from store.attention import attend
 from tests.store.test_attention import made
-pooled, weight = attend(*made(7, 9, 3, 32, 16, 4, 30, 200), weighs=True)
-np.savez(sys.argv[1], pooled=pooled, weight=weight)
+pooled, pooled_item, weight = attend(*made(7, 9, 3, 40, 8, 4, 30, 200, scale=0.5), weighs=True)
+np.savez(sys.argv[1], pooled=pooled, pooled_item=pooled_item, weight=weight)
 """
 
 
 def test_a_processor_without_these_instructions_gives_the_same_answers(tmp_path):
     """Sums may be rounded in other places."""
     own, other = answers_of_two_processors(PORTABLE, tmp_path)
-    for name in ("pooled", "weight"):
+    for name in ("pooled", "pooled_item", "weight"):
         np.testing.assert_allclose(own[name], other[name], atol=1e-6)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from export.layers.attention import HeadOutput, TargetAttention, attend_to_few
+from export.layers.attention import HeadOutput, TargetAttention, attend_to_few, side_by_side
 
 WIDTH, SIDE, HEADS, PER_HEAD = 16, 4, 3, 5
 
@@ -15,7 +15,7 @@ def test_it_is_attention_and_then_the_output(users):
     target, behaviour = torch.randn(users, 1, 7, WIDTH), torch.randn(users, 1, 9, WIDTH + SIDE)
     mask = torch.rand(users, 1, 9) < 0.6
     with torch.inference_mode():
-        expected = out(attention(target, behaviour, mask)[0])
+        expected = out(side_by_side(attention(target, behaviour, mask)[0], WIDTH), WIDTH)
         found = attend_to_few(attention, target, behaviour, mask, out.of_each(behaviour))
     assert torch.allclose(found, expected, atol=1e-5)
     assert float(expected.abs().max()) > 0.1
@@ -26,9 +26,9 @@ def test_values_may_be_anything_and_are_summed_over_heads():
     target, behaviour, mask = torch.randn(2, 1, 7, WIDTH), torch.randn(2, 1, 9, WIDTH), torch.ones(2, 1, 9, dtype=torch.bool)
     value = torch.randn(2, 1, HEADS, 9, 3)
     with torch.inference_mode():
-        _, weight = attention(target, behaviour, mask)  # [2, 1, 7, H, 9]
+        _, weight = attention(target, behaviour, mask)  # [2, 1, H, 7, 9]
         found = attend_to_few(attention, target, behaviour, mask, value)
-    assert torch.allclose(found, torch.einsum("ugshk,ughkv->ugsv", weight, value), atol=1e-5)
+    assert torch.allclose(found, torch.einsum("ughsk,ughkv->ugsv", weight, value), atol=1e-5)
 
 
 def test_padding_says_nothing_and_a_user_of_nothing_else_gives_zeros():

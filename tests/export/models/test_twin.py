@@ -85,7 +85,7 @@ def test_the_cross_projection_is_block_diagonal():
     bias = small.model.bias
     features, width = bias.projection.shape[1:]
     with torch.no_grad():
-        asked = small.model.queries(small.vectors[None, None, :1])[0, 0, 0, :, small.model.config.dim :]  # [H, J * width]
+        asked = small.model.queries(small.vectors[None, None, :1])[0, 0, :, 0, small.model.config.dim :]  # [H, J * width]
         for j in range(features):
             embedded = torch.zeros(features, width)
             embedded[j] = torch.randn(width)
@@ -97,16 +97,16 @@ def test_the_target_has_inherent_features_only():
     """The query is made of the item alone: neither other cross features nor other weights of theirs change it."""
     small, life = Small.of("twin"), many(60)
     asked, read = [], []
-    queries, of_user = small.model.queries, small.model.behaviours
+    queries, of_user = small.model.queries, small.model.side
     small.model.queries = lambda target: (asked.append(target), queries(target))[1]
-    small.model.behaviours = lambda user: (read.append(of_user(user)), read[-1])[1]
+    small.model.side = lambda user: (read.append(of_user(user)), read[-1])[1]
     for lived in (life, behaviours(life.row, seed=5)):  # same items and times
         small.forward(small.search([13, 21], lived)[1])
     assert torch.equal(*asked)
     assert torch.equal(asked[0].flatten(0, 2), small.vectors[[13, 21]])
-    assert not torch.allclose(read[0][1], read[1][1], atol=1e-3)
+    assert not torch.allclose(*read, atol=1e-3)
     assert torch.equal(
-        queries(asked[0])[0, 0, 0, :, small.model.config.dim :], queries(asked[0])[0, 1, 0, :, small.model.config.dim :]
+        queries(asked[0])[0, 0, :, 0, small.model.config.dim :], queries(asked[0])[0, 1, :, 0, small.model.config.dim :]
     )
 
     before = small.model.tables(small.vectors)

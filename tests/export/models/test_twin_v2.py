@@ -51,8 +51,9 @@ def test_ln_n_stands_in_every_head():
     arrays = {name: torch.from_numpy(inputs[name]) for name in small.model.input_names}
     with torch.inference_mode():
         user = small.model.user(small.vectors, arrays)
-        query, behaviour = small.model.queries(small.vectors[None, None, :1]), torch.cat(small.model.behaviours(user), dim=-1)
-        with_size, without = query[0, 0, 0] @ behaviour[0, 0].T, query[0, 0, 0, :, :-1] @ behaviour[0, 0, :, :-1].T
+        query = small.model.queries(small.vectors[None, None, :1])[0, 0, :, 0]  # [H, W]
+        behaviour = torch.cat([user.item, small.model.side(user)], dim=-1)[0, 0]  # [K, W]
+        with_size, without = query @ behaviour.T, query[:, :-1] @ behaviour[:, :-1].T
     assert np.allclose((with_size - without).numpy(), np.log([1, 2, 3, 4, 5]) * np.ones((4, 1)), atol=1e-5)
 
 

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from store.search import lanes
+from store.search import bits
 from store.search import nearest as kernels
 
 
 @njit
 def bits_set(word):
-    return lanes.popcount(word)
+    return bits.popcount(word)
 
 
 def nearest(target, signatures, k):
@@ -126,4 +126,4 @@ def test_within_marks_those_of_sixty_four(target, limit, seed, bits):
 
 @njit
 def marked(words, at, target, limit):
-    return lanes.within(words, at, target, limit)
+    return bits.within(words, at, target, limit)
