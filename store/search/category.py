@@ -23,47 +23,69 @@ class CategorySearch(Search):
     deals = True
 
     def __call__(self, candidates: Candidates, behaviours: Behaviours, cross: Rows) -> Retrieved:
-        by_category = np.argsort(candidates.category, kind="stable").astype(np.int32)  # [C]
-        categories, sizes = np.unique(candidates.category, return_counts=True)  # [Q]
-        groups = -(-sizes // GROUP)  # [Q] groups of each category
-
-        # deal: candidate i of its category stands at place i of that category's groups
-        first_place = (np.cumsum(groups) - groups) * GROUP  # [Q]
-        within = np.arange(len(by_category)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # [C]
-        place = np.full(int(groups.sum()) * GROUP, -1, np.int32)  # [G * S]
-        place[np.repeat(first_place, sizes) + within] = by_category
-
-        # the newest of each category, time order kept
-        found, index = np.zeros(len(categories), np.int32), np.zeros((len(categories), self.k), np.int32)
-        (slot,) = WORKSPACE.arrays(("i4", (int(categories.max(initial=0)) + 1,)))
-        newest_of_each(categories, read_only(behaviours.category), slot, found, index)
-        kept = np.minimum(found, self.k)  # [Q]
-        index = index[:, : max(int(kept.max(initial=0)), 1)]  # [Q, K]
+        category = read_only(candidates.category)
+        slot, own = WORKSPACE.arrays(("i4", (int(category.max(initial=0)) + 1,)), ("i4", category.shape))
+        place = np.full(GROUP * len(category), -1, np.int32)
+        groups = deal(category, slot, own, place)
+        found, index = np.zeros(groups, np.int32), np.zeros((groups, self.k), np.int32)
+        searched = newest_of_each(own[:groups], read_only(behaviours.category), slot, found, index)
+        kept = np.minimum(found, self.k)  # [G]
+        index = index[:, : max(int(kept.max(initial=0)), 1)]  # [G, K]
         mask = np.arange(index.shape[1]) < kept[:, None]
-        return Retrieved(np.repeat(index, groups, axis=0), np.repeat(mask, groups, axis=0), place, int(found.sum()))
+        return Retrieved(index, mask, place[: GROUP * groups], int(searched))
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def newest_of_each(categories: Rows, category: Rows, slot: Rows, found: Rows, index: Rows) -> None:
-    """The newest K behaviours of each category.
+def deal(category: Rows, slot: Rows, own: Rows, place: Rows) -> int:
+    """Deal candidates of int32 [C] categories into groups of one category each, in their order; how many groups there are.
+
+    Written: own: int32 [C], the category of each group, ascending; place: int32 [4 C], -1 before, the candidates of each group.
+    slot: int32, as long as the largest category and one. Cost: O(C + largest category).
+    """
+    slot[:] = 0
+    for c in range(len(category)):
+        slot[category[c]] += 1
+    groups = 0
+    for one in range(len(slot)):
+        first = groups * GROUP
+        for _ in range((slot[one] + GROUP - 1) // GROUP):
+            own[groups] = one
+            groups += 1
+        slot[one] = first  # from here on the place of the next candidate
+    for c in range(len(category)):
+        place[slot[category[c]]] = c
+        slot[category[c]] += 1
+    return groups
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def newest_of_each(own: Rows, category: Rows, slot: Rows, found: Rows, index: Rows) -> int:
+    """The newest K behaviours of each group's category; how many there are of these categories, counted once.
 
     Args:
-        categories: int32 [Q], different ones; those that are not known find nothing. category: int32 [L], oldest first.
-        slot: int32, as long as the largest of `categories` and one. Written, zeros before: found: int32 [Q], how many there are,
-        index: int32 [Q, K], those kept, ascending, from the first place on. Cost: O(L + Q x K).
+        own: int32 [G], ascending; those that are not known find nothing. category: int32 [L], oldest first.
+        slot: int32, as long as the largest of `own` and one. Written, zeros before: found: int32 [G], how many there are,
+        index: int32 [G, K], those kept, ascending, from the first place on. Cost: O(L + G x K).
     """
     slot[:] = -1
-    for q in range(len(categories)):
-        if categories[q] >= FIRST_KNOWN:
-            slot[categories[q]] = q
-    k = index.shape[1]
+    for g in range(len(own) - 1, -1, -1):
+        if own[g] >= FIRST_KNOWN:
+            slot[own[g]] = g  # the first group of this category
+    k, searched = index.shape[1], 0
     for i in range(len(category) - 1, -1, -1):
-        q = slot[category[i]] if 0 <= category[i] < len(slot) else -1
-        if q >= 0:
-            if found[q] < k:
-                index[q, found[q]] = i
-            found[q] += 1
-    for q in range(len(categories)):
-        kept = min(found[q], k)
-        for j in range(kept // 2):
-            index[q, j], index[q, kept - 1 - j] = index[q, kept - 1 - j], index[q, j]
+        g = slot[category[i]] if 0 <= category[i] < len(slot) else -1
+        if g >= 0:
+            if found[g] < k:
+                index[g, found[g]] = i
+            found[g] += 1
+            searched += 1
+    for g in range(len(own)):
+        if g > 0 and own[g] == own[g - 1]:
+            found[g] = found[g - 1]
+            for j in range(min(found[g], k)):
+                index[g, j] = index[g - 1, j]
+        else:
+            kept = min(found[g], k)
+            for j in range(kept // 2):
+                index[g, j], index[g, kept - 1 - j] = index[g, kept - 1 - j], index[g, j]
+    return searched
