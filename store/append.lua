@@ -5,7 +5,7 @@
 -- Returns for each event 1 = put in, 0 = it was there already, or is older than all that the cap of its category keeps; last,
 -- 1 = the user's states should be made again.
 
-local VERSION, VERSION_WITH_OLDER, HEADER, PART = 0xB2, 0xB3, 8, 128 -- these and the factors as in store/codec.py
+local VERSION, VERSION_WITH_OLDER, HEADER, CHUNK = 0xB2, 0xB3, 8, 128 -- these and the factors as in store/codec.py
 local ROW_FACTOR, TS_FACTOR, CROSS_FACTOR, OLDER_FACTOR = 1999993, 1299709, 1000003, 1600033
 local key = KEYS[1]
 local J, newest, cap_category, cap_user = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -34,9 +34,9 @@ local function sum_of(text, at)
   return sum % 4294967296
 end
 
--- A value as {body, sum, older, ...}: its records, their sum, how many are before them in `parts` of their own. nil where it is
+-- A value as {body, sum, older, ...}: its records, their sum, how many are before them in the field beside it. nil where it is
 -- not of this form; its records are not looked at: that would cost the whole leaf. `marks` are places in it of which the sum of
--- the records behind them is known, the last place first: without them all records that are dealt into parts would be read.
+-- the records behind them is known: without them all records would be read where it is split anew.
 local function leaf_of(field, blob)
   local version, header, older = string.byte(blob, 1), HEADER, 0
   if version == VERSION_WITH_OLDER and #blob >= HEADER + 4 then
@@ -44,13 +44,13 @@ local function leaf_of(field, blob)
     if older == 0 then return nil end
   end
   local count = (#blob - header) / width
-  if #blob < header or version ~= VERSION or string.byte(blob, 2) ~= J or count % 1 ~= 0 or older % PART ~= 0
+  if #blob < header or version ~= VERSION or string.byte(blob, 2) ~= J or count % 1 ~= 0 or older % CHUNK ~= 0
       or count % 65536 ~= string.byte(blob, 3) + string.byte(blob, 4) * 256 then
     return nil
   end
   local sum = (number(blob, 5) - older * OLDER_FACTOR) % 4294967296
   return {
-    field = field, body = string.sub(blob, header + 1), sum = sum, ending = {}, older = older, parts = older / PART,
+    field = field, body = string.sub(blob, header + 1), sum = sum, ending = {}, older = older, had_older = older > 0,
     marks = {{behind = 0, sum = 0}}, changed = false,
   }
 end
@@ -70,8 +70,12 @@ local function joined(leaf)
   return leaf.body
 end
 
+local function open_size(leaf)
+  return #leaf.body / width + #leaf.ending
+end
+
 local function size(leaf) -- of the whole category
-  return leaf.older + #leaf.body / width + #leaf.ending
+  return leaf.older + open_size(leaf)
 end
 
 local function last_record(leaf)
@@ -83,23 +87,15 @@ local function is_before(record, body) -- its first one, or there is none
   return not first or ts < first or (ts == first and number(record, 1) < number(body, 1))
 end
 
--- Put the parts before what is open of a leaf, the newest first: as far as a record is older than that, or all (nil).
--- Returns the field that cannot be read, if there is one.
+-- Open a leaf to its first record, if one is older than what is open, or in any case (nil). Returns the field that cannot be
+-- read, if it is needed.
 local function reach(leaf, record)
-  local bodies, first = {}, leaf.body
-  while leaf.older > 0 and (not record or is_before(record, first)) do
-    local field = leaf.field .. '.' .. leaf.older / PART - 1
-    local part = open(field)
-    if not part or part.older > 0 or #part.body ~= PART * width then return field end
-    leaf.marks[#leaf.marks + 1] = {behind = size(leaf) - leaf.older + #bodies * PART, sum = leaf.sum}
-    leaf.sum, leaf.older = (leaf.sum + part.sum) % 4294967296, leaf.older - PART
-    bodies[#bodies + 1], first = part.body, part.body
-  end
-  if #bodies > 0 then
-    local parts = {}
-    for i = #bodies, 1, -1 do parts[#parts + 1] = bodies[i] end
-    leaf.body = table.concat(parts) .. leaf.body
-  end
+  if leaf.older == 0 or (record and not is_before(record, leaf.body)) then return end
+  local field = leaf.field .. '.older'
+  local before = open(field)
+  if not before or before.older > 0 or #before.body ~= leaf.older * width then return field end
+  leaf.marks[#leaf.marks + 1] = {behind = open_size(leaf), sum = leaf.sum}
+  leaf.body, leaf.sum, leaf.older = before.body .. leaf.body, (leaf.sum + before.sum) % 4294967296, 0
 end
 
 -- Of a leaf that is open to its first record.
@@ -111,16 +107,16 @@ local function drop_oldest(leaf, count)
   leaf.body, leaf.changed = string.sub(body, count * width + 1), true
 end
 
--- The sum of the records behind a place, from the nearest mark on; those before that are of no more use: places come in order.
+-- The sum of the records behind a place, from the nearest place on of which it is known; the leaf is open to its first record.
 local function sum_behind(leaf, behind)
-  local marks = leaf.marks
-  while #marks > 1 and math.abs(marks[#marks - 1].behind - behind) <= math.abs(marks[#marks].behind - behind) do
-    marks[#marks] = nil
+  local records = #leaf.body / width
+  local near = {behind = records, sum = leaf.sum}
+  for _, mark in ipairs(leaf.marks) do
+    if math.abs(mark.behind - behind) < math.abs(near.behind - behind) then near = mark end
   end
-  local mark, records = marks[#marks], #leaf.body / width
-  local sum = mark.sum
-  for i = mark.behind + 1, behind do sum = sum + sum_of(leaf.body, (records - i) * width + 1) end
-  for i = behind + 1, mark.behind do sum = sum - sum_of(leaf.body, (records - i) * width + 1) end
+  local sum = near.sum
+  for i = near.behind + 1, behind do sum = sum + sum_of(leaf.body, (records - i) * width + 1) end
+  for i = behind + 1, near.behind do sum = sum - sum_of(leaf.body, (records - i) * width + 1) end
   return sum % 4294967296
 end
 
@@ -132,20 +128,19 @@ local function write(field, body, sum, older)
   redis.call('HSET', key, field, string.char(version, J) .. bytes(#body / width % 65536, 2) .. bytes(sum, 4) .. before .. body)
 end
 
--- Write what is open of a leaf that changed: parts, and the rest in its own field. One without records is none.
+-- Write what is open of a leaf that changed. One without records is none.
 local function close(leaf)
   if not leaf.changed then return end
-  local body, marks, at = joined(leaf), leaf.marks, 1
-  local behind, sum, parts = #body / width, leaf.sum, math.max(math.floor(size(leaf) / PART) - 1, 0)
-  for part = leaf.older / PART, parts - 1 do
-    while marks[#marks].behind >= behind do marks[#marks] = nil end -- of records that were dropped, or are written
-    marks[#marks + 1] = {behind = behind, sum = sum}
-    local rest = sum_behind(leaf, behind - PART)
-    write(leaf.field .. '.' .. part, string.sub(body, at, at + PART * width - 1), (sum - rest) % 4294967296, 0)
-    at, behind, sum = at + PART * width, behind - PART, rest
+  local body = joined(leaf)
+  if leaf.older > 0 then return write(leaf.field, body, leaf.sum, leaf.older) end
+  local beside, older = leaf.field .. '.older', math.max(math.floor(size(leaf) / CHUNK) - 1, 0) * CHUNK
+  local sum = sum_behind(leaf, size(leaf) - older)
+  if older > 0 then
+    write(beside, string.sub(body, 1, older * width), (leaf.sum - sum) % 4294967296, 0)
+  elseif leaf.had_older then
+    redis.call('HDEL', key, beside)
   end
-  for part = parts, leaf.parts - 1 do redis.call('HDEL', key, leaf.field .. '.' .. part) end
-  if body == '' then redis.call('HDEL', key, leaf.field) else write(leaf.field, string.sub(body, at), sum, parts * PART) end
+  if body == '' then redis.call('HDEL', key, leaf.field) else write(leaf.field, string.sub(body, older * width + 1), sum, older) end
 end
 
 -- Number of records before (ts, row), and whether the next one is that very pair.
@@ -293,9 +288,9 @@ if added > 0 then
   local kept = added
   for _, leaf in pairs(touched) do
     local over = cap_category > 0 and size(leaf) - cap_category or 0
+    local unreadable = (over > 0 or open_size(leaf) >= 2 * CHUNK) and reach(leaf)
+    if unreadable then return redis.error_reply('BADRECORD ' .. unreadable) end -- nothing is written yet
     if over > 0 then
-      local unreadable = reach(leaf)
-      if unreadable then return redis.error_reply('BADRECORD ' .. unreadable) end -- nothing is written yet
       drop_oldest(leaf, over)
       kept = kept - over
     end

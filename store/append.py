@@ -3,8 +3,9 @@
 What it keeps true, whoever else writes at the same time: order by (ts, row) in every leaf and in the
 newest list, a late behaviour in its place; each (user, item, ts) once; the newest list and the leaves
 agree; sums and counts of the headers. A reader sees a call's behaviours of one user all or not at all.
-An append reads and writes the leaves it touches and no other; a late one moves bytes, nothing more. Of a category in
-parts an event in order opens its own field, a late one the parts from its place on, one that makes the cap drop others all.
+An append reads and writes the leaves it touches and no other; a late one moves bytes, nothing more. Of a long
+category the older ones are opened by an event older than the own field's, by one that makes the cap drop others, and at
+every 128th.
 
 Caps: a leaf never holds more than the cap of a category, its oldest go, and what is older than those is not put
 in. A user may exceed the cap by a 64th of it, then the oldest of all leaves go down to the cap; so the walk over all
@@ -77,12 +78,11 @@ class Appender:
 
         A call that failed can be sent again: what it had written is then there already. Cost: one round trip for
         all users together (one more when the server has lost the script, or a user is due for the states' keeper), and
-        7 us of the server a behaviour where a user has many in a call, 45 where one; about 20 more for each part that a
-        late one opens.
+        7 us of the server a behaviour where a user has many in a call, 45 where one (a copy of its category: 150 where
+        that is long and all of it is opened).
 
         Raises:
-            UnreadableTree: a leaf, or a part that it needs, is damaged or of another version; other users' behaviours may have
-                been written.
+            UnreadableTree: a leaf that it needs is damaged or of another version; other users' behaviours may have been written.
             redis.exceptions.RedisError: the store did not acknowledge.
         """
         new = []

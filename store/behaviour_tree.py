@@ -1,20 +1,19 @@
 """The user-behaviour tree: user -> category -> behaviours (SIM, 4.2), one HASH per user.
 
 Field = category row (decimal), value = packed behaviours, oldest first; of a long category the older ones
-stand in fields of their own, in parts (`store/codec.py`). The field `n` beside them
+stand in a field beside it (`store/codec.py`). The field `n` beside them
 holds the newest ones of all categories, so that a short history is one small read; `t` and `a` count. A
 request's categories are one HMGET, a whole life is one HGETALL.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from redis import Redis
 
 from store import keys
-from store.checked_values import ANY_BUCKET, PART, Values, check_values
+from store.checked_values import ANY_BUCKET, CHUNK, Values, check_values
 from store.codec import encode, record_dtype
 from store.field_names import read_names
 from store.leaf_order import in_one_order
@@ -23,7 +22,9 @@ from store.registry import Registry
 from store.search.spec import Reads
 from store.types import Behaviours, Blobs, Mask, Rows, Seconds
 
-NEWEST = 100  # behaviours in the newest list, at most PART: as many of a category are in its own field
+NEWEST = 100  # behaviours in the newest list, at most CHUNK: as many of a category are in its own field
+
+ALL = 2**32  # more than a value has records
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Read:
     """What a read gave: the behaviours, and how much could not be read and was left out."""
 
     behaviours: Behaviours
-    bad_records: int  # values; and categories whose parts are not those that their own value speaks of
+    bad_records: int  # values; and categories whose older records are not those that their own value speaks of
     arrived: int = 0  # the tree's arrivals clock; 0 = there is no tree, or it was not asked for
     total: int = 0  # behaviours that the tree counts, likewise
     older: int = 0  # behaviours of the categories asked for that were left out, since only the newest of each were wanted
@@ -66,8 +67,8 @@ class BehaviourTree:
 
         Returns:
             the behaviours; the newest `recent` of the user's life are always their end. An unknown
-            user has none. Cost: one round trip, two where the newest list is too short or cut by `before`, or parts of a
-            category are needed: not for 128 of each or fewer of now. Three where such a category changed in between.
+            user has none. Cost: one round trip, two where the newest list is too short or cut by `before`, or a category's
+            older ones are needed: not for 128 of each or fewer of now. Three where such a category changed in between.
 
         Raises:
             redis.exceptions.RedisError: the store did not answer, or answered an error.
@@ -83,44 +84,41 @@ class BehaviourTree:
         values = check_values(blobs, self._buckets, before, needed)
         listed = bool(there) and there[-1] == len(asked)  # whether the last is the newest list
         if listed:
-            if values.fault[-1] or values.older[-1]:  # the list has no parts
+            if values.fault[-1] or values.older[-1]:  # nothing stands before the list
                 life = self.read_life(user_id, before)  # holds what the list would have told
                 return Read(life.behaviours, life.bad_records + 1)
             if values.size[-1] >= NEWEST and values.earlier[-1] < recent:
                 return self.read_life(user_id, before)
         category = np.array([*asked, 0], np.int32)[there]
-        parts = _parts_needed(values, needed)
-        unread = int(values.older.sum() - PART * parts.sum())
-        if parts.any():
-            more = self._with_parts(user_id, blobs, category, values, parts)
-            if more is None:
+        lacking = (values.older > 0) & (values.earlier < (needed or ALL))
+        unread = int(values.older[~lacking].sum())
+        if lacking.any():
+            both = self._with_older(user_id, blobs, category, lacking)
+            if both is None:
                 return self.read_life(user_id, before)
-            values, category = check_values(more, self._buckets, before), np.repeat(category, parts + 1)
+            values, category = check_values(both, self._buckets, before), np.repeat(category, lacking + 1)
+            place = np.cumsum(lacking + 1)[lacking] - 1  # of the older records' values, which stand behind their categories' own
+            if (values.size[place] != values.older[place - 1]).any():
+                return self.read_life(user_id, before)
             if needed:
-                values = _newest_together(values, parts + 1, needed, record_dtype(self._cross_features).itemsize)
+                values = _newest_together(values, lacking + 1, needed, record_dtype(self._cross_features).itemsize)
         read = self._in_order(values, category, registry.category_of if listed else None)
         return replace(read, older=read.older + unread)
 
-    def _with_parts(
-        self, user_id: str, blobs: Sequence[bytes], category: Rows, values: Values, parts: Seconds
-    ) -> list[bytes] | None:
-        """Behind each value so many parts of its category, the newest first; None = it changed meanwhile, or lacks one."""
-        fields = []
-        for place in np.flatnonzero(parts).tolist():
-            count = int(values.older[place]) // PART
-            numbers = range(count - 1, count - 1 - int(parts[place]), -1)
-            own = int(category[place])
-            fields += [keys.LEAF_FIELD % own, *(keys.PART_FIELD % (own, number) for number in numbers)]
+    def _with_older(self, user_id: str, blobs: Sequence[bytes], category: Rows, lacking: Mask) -> list[bytes] | None:
+        """Behind each value that lacks them its category's older records; None = it changed meanwhile, or there are none."""
+        names = keys.LEAF_FIELD, keys.OLDER_FIELD
+        fields = [name % own for own in category[lacking].tolist() for name in names]
         replies = iter(self._redis.hmget(keys.tree(self._data, user_id), fields))
-        more: list[bytes] = []
-        for blob, count in zip(blobs, parts.tolist(), strict=True):
-            more.append(blob)
-            if count:
-                again, *older = islice(replies, count + 1)
-                if again != blob or None in older:
+        both: list[bytes] = []
+        for blob, lacks in zip(blobs, lacking.tolist(), strict=True):
+            both.append(blob)
+            if lacks:
+                again, older = next(replies), next(replies)
+                if again != blob or older is None:
                     return None
-                more += older  # type: ignore[arg-type]
-        return more
+                both.append(older)  # type: ignore[arg-type]
+        return both
 
     def read_life(self, user_id: str, before: int | None = None) -> Read:
         """Everything the tree holds of a user, each behaviour under its own category."""
@@ -131,14 +129,14 @@ class BehaviourTree:
         """The same of a HASH that was read already."""
         leaves = {field: value for field, value in life.items() if field not in keys.OTHER_FIELDS}
         arrived, total = _number(life.get(keys.ARRIVED_FIELD)), _number(life.get(keys.TOTAL_FIELD))
-        category, part = read_names(leaves)
+        category, older = read_names(leaves)
         nameless = int(np.count_nonzero(category < 0))
         if nameless:
             leaves = {field: leaves[field] for field, own in zip(leaves, category.tolist(), strict=True) if own >= 0}
-            category, part = category[category >= 0], part[category >= 0]
+            category, older = category[category >= 0], older[category >= 0]
         values = check_values(list(leaves.values()), self._buckets, before)
         read = self._in_order(values, category, None)
-        bad_records = read.bad_records + nameless + _with_other_parts(values, category, part)
+        bad_records = read.bad_records + nameless + _with_other_older(values, category, older)
         return replace(read, bad_records=bad_records, arrived=arrived, total=total)
 
     def read_newest(self, user_id: str, snapshot_id: str, registry: Registry) -> tuple[Read, bytes | None]:
@@ -199,17 +197,6 @@ class BehaviourTree:
         return Read(behaviours, bad_records, older=int((values.earlier - values.taken).sum()))
 
 
-def _parts_needed(values: Values, newest: int) -> Seconds:
-    """How many parts of each value's category, the newest ones, hold what it lacks of the `newest` that are asked for, 0 = all.
-
-    A value that has records before the moment asked for has all of its parts before it.
-    """
-    there = values.older // PART
-    if not newest or not there.any():
-        return there
-    return np.where(values.earlier > 0, np.clip(-((values.earlier - newest) // PART), 0, there), there)
-
-
 def _newest_together(values: Values, counts: Seconds, newest: int, width: int) -> Values:
     """Of so many values of a category, each of which has older records than the one before it, the newest together."""
     newer = np.cumsum(values.earlier) - values.earlier
@@ -218,14 +205,13 @@ def _newest_together(values: Values, counts: Seconds, newest: int, width: int) -
     return replace(values, first=values.first + (values.taken - taken) * width, taken=taken)
 
 
-def _with_other_parts(values: Values, category: Rows, part: Mask) -> int:
-    """How many categories have more or less in parts than their own value says; a value that cannot be read says nothing."""
-    if not part.any() and not values.older.any():  # nearly always
+def _with_other_older(values: Values, category: Rows, older: Mask) -> int:
+    """How many categories have other older records than their own value says, where both can be read."""
+    if not older.any() and not values.older.any():
         return 0
-    own, place = np.unique(category, return_inverse=True)
-    held = np.where(values.fault > 0, PART, values.size) * part
-    differs = np.bincount(place, held - values.older * ~part, len(own)) != 0
-    differs[place[(values.fault > 0) & ~part]] = False
+    _, place = np.unique(category, return_inverse=True)
+    differs = np.bincount(place, np.where(older, values.size, -values.older)) != 0
+    differs[place[values.fault > 0]] = False
     return int(np.count_nonzero(differs))
 
 
@@ -241,12 +227,12 @@ def encode_tree(behaviours: Behaviours) -> Blobs:
     categories, starts = np.unique(grouped.category, return_index=True)
     blobs: Blobs = {}
     for category, start, end in zip(categories.tolist(), starts.tolist(), [*starts[1:].tolist(), len(grouped)], strict=True):
-        parts = max((end - start) // PART - 1, 0)
-        for part in range(parts):
-            older = grouped.select(slice(start + part * PART, start + (part + 1) * PART))
-            blobs[keys.PART_FIELD % (category, part)] = encode(older.row, older.ts, older.cross)
-        leaf = grouped.select(slice(start + parts * PART, end))
-        blobs[keys.LEAF_FIELD % category] = encode(leaf.row, leaf.ts, leaf.cross, parts * PART)
+        older = max((end - start) // CHUNK - 1, 0) * CHUNK
+        if older:
+            first = grouped.select(slice(start, start + older))
+            blobs[keys.OLDER_FIELD % category] = encode(first.row, first.ts, first.cross)
+        leaf = grouped.select(slice(start + older, end))
+        blobs[keys.LEAF_FIELD % category] = encode(leaf.row, leaf.ts, leaf.cross, older)
     newest = behaviours.select(slice(-NEWEST, None))
     blobs[keys.NEWEST_FIELD] = encode(newest.row, newest.ts, newest.cross)
     return blobs

@@ -1,8 +1,8 @@
 """Values of a tree looked at before they are used: header, length, sum, order and range of every record.
 
 A value is readable as a whole or not at all, also where only its newest records are taken: a sum is of all records, and
-looking at them costs a tenth of what it costs to put them in order. The parts of a category are values of their own: whether
-they are all there is looked at where they are read (`behaviour_tree.py`). The form is that of `codec.py`.
+looking at them costs a tenth of what it costs to put them in order. Of a long category the older records are a value of
+their own: whether it is there is looked at where it is read (`behaviour_tree.py`). The form is that of `codec.py`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from store.types import Bytes, Rows, Seconds
 VERSION, VERSION_WITH_OLDER = 0xB2, 0xB3
 HEADER_BYTES, OLDER_BYTES = 8, 4
 RECORD_BYTES = 8  # and J
-PART = 128  # records of a part: as much a property of the form as the header
+CHUNK = 128  # so many records at a time leave a category's own field: as much a property of the form as the header
 MAX_ROW = 2**31 - 1
 ROW_FACTOR, TS_FACTOR, CROSS_FACTOR, OLDER_FACTOR = 1_999_993, 1_299_709, 1_000_003, 1_600_033
 ALL_TS = 2**32  # no record is as late
@@ -33,10 +33,10 @@ FAULTS = (  # of a value, by their numbers; what is in braces is the value's own
     f"a row above {MAX_ROW}, the largest there is",
     "records are not in order of (ts, row), each once",
     "a bucket that the schema does not have",
-    f"{{older}} older records, no multiple of {PART}",
+    f"{{older}} older records, no multiple of {CHUNK}",
 )
 TOO_SHORT, OTHER_VERSION, OTHER_SCHEMA, OTHER_LENGTH = 1, 2, 3, 4
-OTHER_SUM, ROW_TOO_LARGE, NOT_IN_ORDER, UNKNOWN_BUCKET, NOT_IN_PARTS = 5, 6, 7, 8, 9
+OTHER_SUM, ROW_TOO_LARGE, NOT_IN_ORDER, UNKNOWN_BUCKET, NOT_IN_CHUNKS = 5, 6, 7, 8, 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Values:
     data: Bytes  # their bytes, headers too
     fault: Rows  # [V] what is wrong with each, 0 = nothing; place in FAULTS
     size: Seconds  # [V] its records, 0 where it cannot be read
-    older: Seconds  # [V] records that it says stand before its own, in parts
+    older: Seconds  # [V] records that it says stand before its own, in a field beside it
     earlier: Seconds  # [V] its records before the moment asked for
     first: Seconds  # [V] where in `data` the first that is taken stands
     taken: Seconds  # [V] how many are taken, the newest of the earlier ones; 0 where it cannot be read
@@ -144,14 +144,14 @@ def _check(data: Bytes, end: Seconds, buckets: Rows, before: int, newest: int, f
     """Fill `fault`, and `numbers`, which are zeros, with the last five of `Values`."""
     width, start = RECORD_BYTES + len(buckets), 0
     for v in range(len(end)):
-        parted = end[v] > start and data[start] == VERSION_WITH_OLDER
-        first = start + HEADER_BYTES + (OLDER_BYTES if parted else 0)
+        with_older = end[v] > start and data[start] == VERSION_WITH_OLDER
+        first = start + HEADER_BYTES + (OLDER_BYTES if with_older else 0)
         fault[v] = _check_header(data, start, first, end[v], len(buckets))
         older = np.uint64(0)
-        if parted and not fault[v]:
+        if with_older and not fault[v]:
             older = uint32_at(data, np.uint64(start + HEADER_BYTES))
-            if older == 0 or older % np.uint64(PART):
-                fault[v] = NOT_IN_PARTS
+            if older == 0 or older % np.uint64(CHUNK):
+                fault[v] = NOT_IN_CHUNKS
         if not fault[v]:
             fault[v] = _check_records(data, start, first, end[v], older, buckets)
         if not fault[v]:

@@ -7,9 +7,9 @@
 
     sum = (row * 1999993 + ts * 1299709 + sum over j of bucket_j * (1000003 + 2 j)) over all records, modulo 2^32
 
-A category of 256 behaviours or more is kept in parts. All but its newest 128 to 255 stand in parts of 128 (`PART`), the oldest
-first, each a value like the one above. The value of the newest says how many those are: its version is 0xB3, a header of 12
-bytes ends with a number that is a multiple of 128 and not 0 (`older`, uint32), and the sum has older * 1600033 more. So how
+A category of 256 behaviours or more is kept as two values: its newest 128 to 255, and in a field beside them the others, a
+multiple of 128 (`CHUNK`). The value of the newest says how many those are: its version is 0xB3, a header of 12 bytes ends
+with that number (`older`, uint32, not 0), and the sum has older * 1600033 more. So how
 a category is kept follows from its behaviours alone.
 
 Count and sum are carried forward where a record is put in or taken out, wherever it stands: the
@@ -54,7 +54,7 @@ def encode(row: Rows, ts: Seconds, cross: Bytes, older: int = 0) -> bytes:
 
     Args:
         row: int32 [L]; ts: int64 [L], 0..2^32-1; cross: uint8 [L, J]. In order of (ts, row), each pair once.
-        older: how many stand before them, in parts; 0 = none.
+        older: how many stand before them, in a value of their own; 0 = none.
     """
     records = pack_records(row, ts, cross)
     count, total = len(row) % 65536, (sum_of(records) + older * OLDER_FACTOR) % 2**32
@@ -71,7 +71,7 @@ def pack_records(row: Rows, ts: Seconds, cross: Bytes) -> NDArray[np.void]:
 
 
 def decode(blob: bytes, cross_features: int) -> tuple[Rows, Seconds, Bytes]:
-    """Unpack one value: row int32 [L], ts int64 [L], cross uint8 [L, J]; what stands in parts before it is not among them.
+    """Unpack one value: row int32 [L], ts int64 [L], cross uint8 [L, J]; not what another value has before it.
 
     Raises:
         BadRecord: any byte that does not fit; nothing is half-read.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store import keys
 from store.append import Caps
 from store.behaviour_tree import NEWEST
-from store.checked_values import HEADER_BYTES, OLDER_BYTES, OLDER_FACTOR, PART, VERSION, VERSION_WITH_OLDER
+from store.checked_values import CHUNK, HEADER_BYTES, OLDER_BYTES, OLDER_FACTOR, VERSION, VERSION_WITH_OLDER
 from store.codec import pack_records, running_sums
 from store.types import Blobs, Bytes, Mask, Rows, Seconds
 
@@ -71,7 +71,7 @@ class Lives:
 class EncodedTrees:
     """Fields and values, user by user; a user without behaviours has none."""
 
-    fields: list[bytes]  # categories of user 0, each after its parts, of user 1, ...
+    fields: list[bytes]  # categories of user 0, each after its older records, of user 1, ...
     values: list[bytes]
     ends: list[int]  # [U + 1] where each user's begin and end in them
     newest: list[bytes]  # [U] the value of field `n`
@@ -101,12 +101,10 @@ def encode_trees(lives: Lives, users: int) -> EncodedTrees:
         return EncodedTrees([], [], [0] * (users + 1), [b""] * users, [0] * users)
     order, starts = _by_category(lives)
     grouped = lives.select(order)
-    starts, parts, own = _in_parts(starts, len(grouped))
-    values = _values(grouped, starts, np.where(own, parts * PART, 0))
-    category = grouped.category[starts].tolist()
-    fields = [keys.LEAF_FIELD % one for one in category]
-    for place in np.flatnonzero(~own).tolist():
-        fields[place] = keys.PART_FIELD % (category[place], parts[place])
+    starts, older, own = _with_older(starts, len(grouped))
+    values = _values(grouped, starts, older)
+    names = zip(own.tolist(), grouped.category[starts].tolist(), strict=True)
+    fields = [(keys.LEAF_FIELD if is_own else keys.OLDER_FIELD) % category for is_own, category in names]
     totals = np.bincount(lives.user, minlength=users)
     ends = np.concatenate([[0], np.cumsum(np.bincount(grouped.user[starts], minlength=users))])
     last = lives.select(_from_end(_starts(lives.user), len(lives)) <= NEWEST)
@@ -140,19 +138,21 @@ def _from_end(starts: Places, length: int) -> Places:
     return np.repeat(ends, ends - starts) - np.arange(length)
 
 
-def _in_parts(starts: Places, length: int) -> tuple[Places, Places, Mask]:
+def _with_older(starts: Places, length: int) -> tuple[Places, Places, Mask]:
     """Runs as the values that they are kept in.
 
-    Returns: where each value begins; how many parts are before it; whether it is the last of its run, the category's own.
+    Returns: where each value begins; how many of its run are before it; whether it is the last of its run, the category's own.
     """
-    counts = np.maximum(np.diff(starts, append=length) // PART - 1, 0)
-    ends = np.cumsum(counts + 1)
-    before = np.arange(ends[-1]) - np.repeat(ends - counts - 1, counts + 1)
-    return np.repeat(starts, counts + 1) + before * PART, before, before == np.repeat(counts, counts + 1)
+    older = np.maximum(np.diff(starts, append=length) // CHUNK - 1, 0) * CHUNK
+    values = 1 + (older > 0)
+    own = np.zeros(values.sum(), np.bool_)
+    own[np.cumsum(values) - 1] = True
+    older = np.where(own, np.repeat(older, values), 0)
+    return np.repeat(starts, values) + older, older, own
 
 
 def _values(lives: Lives, starts: Places, older: Places) -> list[bytes]:
-    """One packed value for each run of behaviours, which has so many before it in parts."""
+    """One packed value for each run of behaviours, which has so many before it in another."""
     records = pack_records(lives.row, lives.ts, lives.cross)
     ends = np.concatenate([starts[1:], [len(lives)]])
     sums = running_sums(records)

@@ -9,7 +9,7 @@ import re
 _DATA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 LEAF_FIELD = b"%d"  # fields of a behaviour tree: of a category row, its behaviours, where they are many the newest
-PART_FIELD = b"%d.%d"  # of a category row and a number, 0 = the oldest: a part of its older ones (store/codec.py)
+OLDER_FIELD = LEAF_FIELD + b".older"  # the others of such a category (store/codec.py)
 NEWEST_FIELD = b"n"  # beside the categories
 TOTAL_FIELD = b"t"  # behaviours in all, in decimal
 ARRIVED_FIELD = b"a"  # the arrivals clock: microseconds of the tree's making, plus one for every behaviour put in since
@@ -33,7 +33,7 @@ def is_data_name(name: str) -> bool:
 
 
 def tree(data: str, user_id: str) -> str:
-    """HASH: category, category.part -> packed behaviours, `n` -> the newest ones, `t` -> how many, `a` -> the arrivals clock."""
+    """HASH: category, category.older -> packed behaviours, `n` -> the newest ones, `t` -> how many, `a` -> the arrivals clock."""
     return f"{data}:tree:{{{_tag(user_id)}}}"
 
 

@@ -16,7 +16,7 @@ from store.codec import encode
 from store.field_names import read_names
 from store.types import Behaviours, Bytes, Rows, Seconds
 
-MADE_WITH = "63043b00"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
+MADE_WITH = "bc058853"  # of the files whose kernels it calls: tests/store/search/test_compiled.py
 
 DIGIT = 11  # bits at most: 2,048 counts stay in the cache, and ten years of seconds are three digits
 MOVES = 16  # a behaviour, on average: where more are of one second, sorting by rows as well costs less

@@ -248,11 +248,11 @@ def test_an_unreadable_value_is_left_out_and_told(redis, stored, bundle_of, mode
     assert times(fetched) == [200, 400]
 
 
-def test_a_part_that_is_missing_is_told_where_it_would_be_read(redis, stored, bundle_of):
+def test_older_ones_that_are_missing_are_told_where_they_would_be_read(redis, stored, bundle_of):
     put(redis, stored, "long", *((4, 3, 1000 + i) for i in range(700)))
-    redis.hdel(keys.tree(stored.data, "long"), "3.1")
+    redis.hdel(keys.tree(stored.data, "long"), "3.older")
     whole, newest = (fetch(redis, stored, bundle_of(model), ["i3"], user_id="long") for model in ("eta", "sim_hard"))
-    assert (len(whole.behaviours), whole.degraded) == (700 - 128, ("bad_record",))
+    assert (len(whole.behaviours), whole.degraded) == (700 - 512, ("bad_record",))
     assert (len(newest.behaviours) + newest.older, newest.degraded) == (700, ())
 
 

@@ -1,14 +1,15 @@
-"""Long categories, which a tree keeps in parts, and ways to look at them and to damage them."""
+"""Long categories, which a tree keeps as two values, and ways to look at them and to damage them."""
 
 from store import keys
 from store.append import Arrived, Caps
 from store.behaviour_tree import encode_tree
-from store.checked_values import PART
+from store.checked_values import CHUNK
 from store.codec import encode
 from tests.store.events import behaviours_of
 
 NO_CAPS = Caps(per_user=0)
-LONG = 5 * PART + 40  # four parts, 168 in the own field
+OLDER = 4 * CHUNK
+LONG = OLDER + CHUNK + 40  # 168 in the own field
 
 
 def events(length, category=4, row=4, start=0):
@@ -41,7 +42,7 @@ def damaged(redis, key, field, at=-1):
 
 
 def old_form(redis, key, tree, length=LONG):
-    """A tree as it was written before there were parts."""
+    """A tree as it was written before there were two."""
     life = behaviours_of(*events(length))
     tree.write("u", life)
     redis.hdel(key, *(name for name in redis.hkeys(key) if b"." in name))

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from store import keys
 from store.append import Appender, Arrived, Caps, UnreadableTree
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
-from store.checked_values import PART
+from store.checked_values import CHUNK
 from store.codec import decode, encode
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
@@ -184,10 +184,10 @@ def test_a_wrong_counter_costs_no_behaviour(redis, data_name, tree, field, value
     assert len(tree.read_life(USER).behaviours) <= 1000 + 1000 // 64  # the cap holds
 
 
-IN_PARTS = encode(np.array([12], np.int32), np.array([9999]), np.ones((1, 1), np.uint8), older=PART)
+WITH_OLDER = encode(np.array([12], np.int32), np.array([9999]), np.ones((1, 1), np.uint8), older=CHUNK)
 
 
-@pytest.mark.parametrize("lost", [b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, IN_PARTS, None])
+@pytest.mark.parametrize("lost", [b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, WITH_OLDER, None])
 def test_a_newest_list_that_cannot_be_read_is_made_of_the_leaves(redis, data_name, appender, lost):
     events = [arrived(row % 30 + 2, 1000 + row) for row in range(250)]
     appender.append(events)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import checked_values as faults
-from store.checked_values import ANY_BUCKET, HEADER_BYTES, OLDER_BYTES, PART, check_values
+from store.checked_values import ANY_BUCKET, CHUNK, HEADER_BYTES, OLDER_BYTES, check_values
 from store.codec import encode
 from tests.store.events import behaviours_of
 
@@ -27,7 +27,7 @@ def altered(blob, at):
 
 
 SECONDS = packed((2, 10, 1), (3, 20, 2), (2, 30, 3), (4, 30, 4))
-PARTED = packed((2, 10, 1), (3, 20, 2), (2, 30, 3), older=3 * PART)
+WITH_OLDER = packed((2, 10, 1), (3, 20, 2), (2, 30, 3), older=3 * CHUNK)
 
 
 def test_a_good_value_has_no_fault():
@@ -46,14 +46,14 @@ def test_a_good_value_has_no_fault():
         (altered(SECONDS, 3), faults.OTHER_LENGTH),
         (altered(SECONDS, 4), faults.OTHER_SUM),
         (altered(SECONDS, HEADER_BYTES + 8), faults.OTHER_SUM),
-        (PARTED[:11], faults.TOO_SHORT),
-        (PARTED[:-1], faults.OTHER_LENGTH),
-        (b"\xb2" + PARTED[1:], faults.OTHER_LENGTH),
+        (WITH_OLDER[:11], faults.TOO_SHORT),
+        (WITH_OLDER[:-1], faults.OTHER_LENGTH),
+        (b"\xb2" + WITH_OLDER[1:], faults.OTHER_LENGTH),
         (b"\xb3" + SECONDS[1:], faults.OTHER_LENGTH),
-        (altered(PARTED, 9), faults.OTHER_SUM),
-        (altered(PARTED, 12), faults.OTHER_SUM),
-        (packed((2, 10, 1), older=PART + 1), faults.NOT_IN_PARTS),
-        (b"\xb3" + SECONDS[1:8] + bytes(4) + SECONDS[8:], faults.NOT_IN_PARTS),
+        (altered(WITH_OLDER, 9), faults.OTHER_SUM),
+        (altered(WITH_OLDER, 12), faults.OTHER_SUM),
+        (packed((2, 10, 1), older=CHUNK + 1), faults.NOT_IN_CHUNKS),
+        (b"\xb3" + SECONDS[1:8] + bytes(4) + SECONDS[8:], faults.NOT_IN_CHUNKS),
         (packed((2, 20, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
         (packed((3, 10, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
         (packed((2, 10, 1), (2, 10, 1)), faults.NOT_IN_ORDER),
@@ -80,10 +80,10 @@ def test_a_value_that_cannot_be_read_does_not_touch_the_others():
 
 
 def test_a_value_says_how_many_records_it_has_and_how_many_are_in_parts():
-    checked = check_values([SECONDS, PARTED, packed(), PARTED], BUCKETS, before=25, newest=1)
+    checked = check_values([SECONDS, WITH_OLDER, packed(), WITH_OLDER], BUCKETS, before=25, newest=1)
     assert checked.readable
     assert checked.size.tolist() == [4, 3, 0, 3]
-    assert checked.older.tolist() == [0, 3 * PART, 0, 3 * PART]
+    assert checked.older.tolist() == [0, 3 * CHUNK, 0, 3 * CHUNK]
     assert (checked.earlier.tolist(), checked.taken.tolist()) == ([2, 2, 0, 2], [1, 1, 0, 1])
     assert checked.first[1] == len(SECONDS) + HEADER_BYTES + OLDER_BYTES + WIDTH
 
@@ -95,9 +95,9 @@ def test_the_newest_so_many_are_taken(newest, taken):
     assert checked.first[0] == HEADER_BYTES + (4 - taken) * WIDTH
 
 
-@pytest.mark.parametrize("at", range(len(PARTED)))
+@pytest.mark.parametrize("at", range(len(WITH_OLDER)))
 def test_any_byte_of_a_value_with_parts_is_looked_at(at):
-    assert not check_values([altered(PARTED, at)], BUCKETS, newest=1).readable
+    assert not check_values([altered(WITH_OLDER, at)], BUCKETS, newest=1).readable
 
 
 @pytest.mark.parametrize("at", range(HEADER_BYTES, len(SECONDS)))

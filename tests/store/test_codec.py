@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.checked_values import HEADER_BYTES, OLDER_FACTOR, PART, VERSION
+from store.checked_values import CHUNK, HEADER_BYTES, OLDER_FACTOR, VERSION
 from store.codec import BadRecord, decode, encode, record_dtype, sum_of
 
-OLDER = st.sampled_from([0, PART, 7 * PART, 2**32 - PART])
+OLDER = st.sampled_from([0, CHUNK, 7 * CHUNK, 2**32 - CHUNK])
 
 
 @st.composite
@@ -43,8 +43,8 @@ def test_one_behaviour_has_the_documented_bytes():
 
 def test_the_newest_of_a_category_in_parts_say_how_many_are_older():
     one = np.array([2], np.int32), np.array([256], np.int64), np.array([[7]], np.uint8)
-    blob, alone = encode(*one, older=3 * PART), encode(*one)
-    total = (int.from_bytes(alone[4:8], "little") + 3 * PART * OLDER_FACTOR) % 2**32
+    blob, alone = encode(*one, older=3 * CHUNK), encode(*one)
+    total = (int.from_bytes(alone[4:8], "little") + 3 * CHUNK * OLDER_FACTOR) % 2**32
     assert blob == b"\xb3" + alone[1:4] + total.to_bytes(4, "little") + (384).to_bytes(4, "little") + alone[8:]
 
 
@@ -99,7 +99,7 @@ def test_a_record_put_in_anywhere_carries_the_header_forward(arrays, data):
     assert int.from_bytes(encode(*arrays)[4:8], "little") == total
 
 
-@pytest.mark.parametrize("older", [0, PART])
+@pytest.mark.parametrize("older", [0, CHUNK])
 @pytest.mark.parametrize("length", range(len(encode(*three_behaviours()))))
 def test_a_blob_truncated_at_any_length_is_refused(length, older):
     with pytest.raises(BadRecord):
@@ -109,10 +109,10 @@ def test_a_blob_truncated_at_any_length_is_refused(length, older):
 @pytest.mark.parametrize("length", range(8, 12))
 def test_a_header_without_all_of_what_is_older_is_refused_by_its_length(length):
     with pytest.raises(BadRecord, match=f"{length} bytes, a header has 12"):
-        decode(encode(*three_behaviours(), PART)[:length], 2)
+        decode(encode(*three_behaviours(), CHUNK)[:length], 2)
 
 
-@pytest.mark.parametrize("older", [1, PART - 1, PART + 1, 2**32 - 1])
+@pytest.mark.parametrize("older", [1, CHUNK - 1, CHUNK + 1, 2**32 - 1])
 def test_older_records_that_fill_no_parts_are_refused_by_their_number(older):
     with pytest.raises(BadRecord, match=f"{older} older records"):
         decode(encode(*three_behaviours(), older), 2)

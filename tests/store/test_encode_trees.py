@@ -36,7 +36,7 @@ events_of_users = st.lists(
 
 @given(events_of_users, st.lists(st.tuples(st.sampled_from([2, 3, 8]), st.integers(250, 520)), max_size=3))
 def test_many_trees_have_the_bytes_of_each_alone(events, long):
-    """Some of them with categories in parts."""
+    """Some of them with long categories."""
     events = [
         *events,
         *((user % USERS, row, 10 + i, i % 256, user) for user, (row, length) in enumerate(long) for i in range(length)),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store import leaf_order
-from store.checked_values import PART, check_values
+from store.checked_values import CHUNK, check_values
 from store.codec import encode
 from store.leaf_order import MOVES, compile_kernels, in_one_order
 from store.types import Behaviours
@@ -78,7 +78,7 @@ def test_the_last_value_may_have_a_category_for_each_record():
 
 def test_records_behind_the_longer_header_are_taken_from_their_place():
     leaf = leaf_of(3, (2, 10, 7, 8), (4, 20, 5, 6))
-    blob = encode(leaf.row, leaf.ts, leaf.cross, older=PART)
+    blob = encode(leaf.row, leaf.ts, leaf.cross, older=CHUNK)
     made = in_one_order(check_values([blob, packed(leaf_of(4, (3, 15, 1, 2)))], ANY), 2, np.array([3, 4], np.int32))
     assert events_of(made) == [(2, 3, 10, 7, 8), (3, 4, 15, 1, 2), (4, 3, 20, 5, 6)]
 

@@ -92,37 +92,37 @@ def test_snapshots_of_a_tree_that_changed_go(load, redis, data_name):
     assert not redis.exists(keys.states(data_name, "u"))
 
 
-LIFE_IN_PARTS = [(2, 2, second, second % 251) for second in range(400)]  # two parts
+LONG = [(2, 2, second, second % 251) for second in range(400)]
 
 
 def in_own_field(redis, key, life):
-    """A tree as it was written before there were parts."""
+    """A tree as it was written before long categories were two values."""
     row, _, ts, cross = np.array(life).T
     redis.hset(key, "2", encode(row.astype(np.int32), ts, cross[:, None].astype(np.uint8)))
     redis.hdel(key, *(field for field in redis.hkeys(key) if b"." in field))
 
 
-@pytest.mark.parametrize("again", [LIFE_IN_PARTS, LIFE_IN_PARTS[:3], [LATE], [(3, 2, 50, 5)]])
-def test_a_load_deals_a_value_of_the_form_before_parts_into_parts(load, fields, redis, data_name, again):
-    load({"u": LIFE_IN_PARTS})
-    assert {b"2", b"2.0", b"2.1"} < fields().keys()
-    in_own_field(redis, keys.tree(data_name, "u"), LIFE_IN_PARTS)
+@pytest.mark.parametrize("again", [LONG, LONG[:3], [LATE], [(3, 2, 50, 5)]])
+def test_a_load_makes_two_values_of_a_long_one_of_the_form_before(load, fields, redis, data_name, again):
+    load({"u": LONG})
+    assert {b"2", b"2.older"} < fields().keys()
+    in_own_field(redis, keys.tree(data_name, "u"), LONG)
     assert load({"u": again}) == {"u": True}
-    assert fields().items() >= encode_tree(behaviours_of(*in_order(*{*LIFE_IN_PARTS, *again}))).items()
+    assert fields().items() >= encode_tree(behaviours_of(*in_order(*{*LONG, *again}))).items()
     before = fields()
     assert load({"u": again}) == {"u": False}
     assert fields() == before
 
 
 @pytest.mark.parametrize("change", [
-    lambda redis, key: redis.hdel(key, "2.0"), lambda redis, key: redis.hset(key, "2.1", b"garbage"),
-    lambda redis, key: redis.hset(key, "2.2", redis.hget(key, "2.1")), lambda redis, key: redis.hdel(key, "2"),
+    lambda redis, key: redis.hdel(key, "2.older"), lambda redis, key: redis.hset(key, "2.older", b"garbage"),
+    lambda redis, key: redis.hset(key, "3.older", redis.hget(key, "2.older")), lambda redis, key: redis.hdel(key, "2"),
 ])  # fmt: skip
-def test_parts_are_repaired(load, fields, redis, data_name, change):
-    load({"u": LIFE_IN_PARTS})
+def test_a_long_category_is_repaired(load, fields, redis, data_name, change):
+    load({"u": LONG})
     whole = fields()
     change(redis, keys.tree(data_name, "u"))
-    assert load({"u": LIFE_IN_PARTS}) == {"u": True}
+    assert load({"u": LONG}) == {"u": True}
     assert {name: value for name, value in fields().items() if name != b"a"} == {
         name: value for name, value in whole.items() if name != b"a"
     }
@@ -250,7 +250,7 @@ def test_events_that_arrive_during_a_load_stay(load, tree, redis, data_name):
 event = st.tuples(st.integers(2, 9), st.integers(0, 6)).map(lambda pair: (pair[0], CATEGORY[pair[0]], pair[1], 7))
 run = st.tuples(st.integers(0, 300), st.integers(100, 300)).map(
     lambda drawn: [(2, 2, ts, 7) for ts in range(drawn[0], sum(drawn))]
-)  # so that there are parts
+)  # so that some categories are long
 life = st.lists(event, min_size=1, max_size=12) | run
 batches = st.lists(st.dictionaries(st.sampled_from("uvw"), life, min_size=1), max_size=5)
 

@@ -1,4 +1,4 @@
-"""Appends to long categories, which are kept in parts."""
+"""Appends to long categories, which are kept as two values."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from store import keys
 from store.append import Appender, Caps, UnreadableTree
 from store.behaviour_tree import BehaviourTree, encode_tree
-from store.checked_values import PART
+from store.checked_values import CHUNK
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
-from tests.store.long_categories import LONG, NO_CAPS, arrived, damaged, encoded, events, fields, in_order, old_form
+from tests.store.long_categories import LONG, NO_CAPS, OLDER, arrived, damaged, encoded, events, fields, in_order, old_form
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def append(redis, data_name):
 
 @pytest.mark.parametrize("length", [256, 300, LONG])
 @pytest.mark.parametrize("more", [events(1, start=90_000), events(1, start=1005), events(500, start=90_000), events(1, start=5)])
-def test_the_first_append_to_a_value_of_the_form_before_parts_deals_it_into_parts(redis, tree, key, append, length, more):
+def test_the_first_append_to_a_long_value_of_the_form_before_makes_two_of_it(redis, tree, key, append, length, more):
     old_form(redis, key, tree, length)
     assert all(append(more))
     assert fields(redis, key) == encoded(events(length), more)
 
 
-def test_a_part_is_made_when_two_are_in_the_own_field(redis, key, append):
-    for i in range(2 * PART + 1):
-        append(events(2 * PART + 1)[i : i + 1])
+def test_the_oldest_leave_the_own_field_when_there_are_twice_as_many(redis, key, append):
+    for i in range(2 * CHUNK + 1):
+        append(events(2 * CHUNK + 1)[i : i + 1])
         assert fields(redis, key) == encoded(events(i + 1))
 
 
@@ -51,7 +51,7 @@ def test_a_behaviour_of_any_time_finds_its_place(redis, tree, key, append, ts):
     assert fields(redis, key) == encoded(events(LONG), late)
 
 
-def test_a_behaviour_that_stands_in_a_part_is_there_already(redis, tree, key, append):
+def test_a_behaviour_among_the_older_ones_is_there_already(redis, tree, key, append):
     tree.write("u", behaviours_of(*events(LONG)))
     before = redis.hgetall(key)
     assert not any(append(events(LONG)))
@@ -66,46 +66,40 @@ def test_a_category_that_nothing_is_put_into_is_not_written(redis, tree, key, ap
 
 
 def test_a_late_behaviour_that_the_cap_keeps_is_put_in(redis, tree, key, append):
-    """Into the own field, while the category is above its cap: its place is counted from the oldest part on."""
+    """Into the own field, while the category is above its cap: its place is counted from the oldest on."""
     tree.write("u", behaviours_of(*events(600)))
-    more = [*events(100, start=6000), (9, 4, 10 * 3 * PART + 5, 7)]
+    more = [*events(100, start=6000), (9, 4, 10 * 3 * CHUNK + 5, 7)]
     assert all(append(more, Caps(600, 0)))
     assert fields(redis, key) == encoded(in_order(events(600), more)[-600:])
 
 
-def test_an_append_in_order_needs_no_part(redis, tree, key, append):
+def test_an_append_in_order_leaves_the_older_ones_alone_until_as_many_are_in_the_own_field(redis, tree, key, append):
     tree.write("u", behaviours_of(*events(LONG)))
-    redis.hdel(key, "4.0", "4.1")
-    redis.hset(key, "4.2", b"garbage")
-    damaged(redis, key, "4.3")
-    parts = {name: redis.hget(key, name) for name in ("4.0", "4.1", "4.2", "4.3")}
-    more = events(PART, start=10 * LONG)
-    assert all(append(more))
-    assert {name: redis.hget(key, name) for name in parts} == parts
-    assert fields(redis, key).items() >= {name: encoded(events(LONG), more)[name] for name in (b"4", b"4.4", b"n")}.items()
-
-
-def test_a_late_append_needs_the_parts_from_its_place_on(redis, tree, key, append):
-    tree.write("u", behaviours_of(*events(LONG)))
-    redis.hset(key, "4.1", b"garbage")
-    assert append([(9, 4, 2 * 1280 + 5, 7)]) == [True]
-    assert {name: value for name, value in fields(redis, key).items() if name != b"4.1"} == {
-        name: value for name, value in encoded(events(LONG), [(9, 4, 2 * 1280 + 5, 7)]).items() if name != b"4.1"
-    }
+    damaged(redis, key, "4.older")
+    older, more = redis.hget(key, "4.older"), events(2 * CHUNK - (LONG - OLDER) - 1, start=10 * LONG)
+    for event in more:
+        append([event])
+    assert redis.hget(key, "4.older") == older
+    assert redis.hget(key, "4") == encoded(events(LONG), more)[b"4"]
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, encode_tree(behaviours_of(*events(PART - 1)))[b"4"]]
+    "value", [None, b"", b"\xb1\1\0\0\0\0\0\0", b"x" * 50, encode_tree(behaviours_of(*events(CHUNK - 1)))[b"4"]]
 )
-@pytest.mark.parametrize("caps", [Caps(per_user=0), Caps(per_category=LONG, per_user=0)], ids=["late", "cap"])
-def test_a_part_that_cannot_be_read_refuses_the_append_that_needs_it(redis, tree, key, append, value, caps):
-    """With a cap that is reached an append in order needs them all: the oldest goes."""
+@pytest.mark.parametrize(
+    ("caps", "refused"),
+    [
+        pytest.param(NO_CAPS, events(1, start=5), id="late"),
+        pytest.param(Caps(per_category=LONG, per_user=0), events(1, start=90_000), id="cap: the oldest goes"),
+        pytest.param(NO_CAPS, events(CHUNK, start=90_000), id="too many in the own field"),
+    ],
+)
+def test_older_ones_that_cannot_be_read_refuse_the_append_that_needs_them(redis, tree, key, append, value, caps, refused):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(3, 3, 3))))
-    redis.hdel(key, "4.1") if value is None else redis.hset(key, "4.1", value)
+    redis.hdel(key, "4.older") if value is None else redis.hset(key, "4.older", value)
     before = redis.hgetall(key)
-    refused = (9, 4, 90_000 if caps.per_category else 5, 7)
-    with pytest.raises(UnreadableTree, match=r"field 4\.1 "):
-        append([(3, 3, 99_000, 1), refused], caps)
+    with pytest.raises(UnreadableTree, match=r"field 4\.older "):
+        append([(3, 3, 99_000, 1), *refused], caps)
     assert redis.hgetall(key) == before
     assert append([(3, 3, 99_000, 1)], caps) == [True]
 
@@ -113,14 +107,14 @@ def test_a_part_that_cannot_be_read_refuses_the_append_that_needs_it(redis, tree
 def test_a_newest_list_is_made_of_the_own_fields(redis, tree, key, append):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(LONG, 3, 3, 5))))
     redis.hdel(key, "n")
-    redis.hset(key, "4.3", b"garbage")
+    redis.hset(key, "4.older", b"garbage")
     more = events(1, start=10 * LONG)
     append(more)
     assert redis.hget(key, "n") == encoded(events(LONG), events(LONG, 3, 3, 5), more)[b"n"]
 
 
-def test_a_user_is_cut_in_parts_too(redis, tree, key, append):
-    """Some categories lose parts, some a few records, one all of them."""
+def test_a_user_is_cut_in_long_categories_too(redis, tree, key, append):
+    """Some categories lose all older ones, some a few, one everything."""
     lives = [events(700), events(300, 3, 3, 3000), events(200, 5, 5, 0), events(150, 2, 2, 1)]
     tree.write("u", behaviours_of(*in_order(*lives)))
     last = [(4, 4, 80_000, 1)]
@@ -133,9 +127,9 @@ def test_a_user_is_cut_in_parts_too(redis, tree, key, append):
     assert fields(redis, key) == encoded(in_order(kept, last)[-1000:])
 
 
-def test_a_category_with_a_part_that_cannot_be_read_is_not_cut(redis, tree, key, append):
+def test_a_category_whose_older_ones_cannot_be_read_is_not_cut(redis, tree, key, append):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(1200, 3, 3, 5))))
-    redis.hset(key, "4.1", b"garbage")
+    redis.hset(key, "4.older", b"garbage")
     before = {name: value for name, value in redis.hgetall(key).items() if name.startswith(b"4")}
     append([(3, 3, 80_000, 1)], Caps(per_user=1000))
     assert {name: value for name, value in redis.hgetall(key).items() if name.startswith(b"4")} == before
@@ -148,7 +142,7 @@ steps = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 700), st.integers(0
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.integers(200, 700), steps, st.sampled_from([0, 100, 255, 256, 300, 400, 600]), st.integers(1, 700))
 def test_any_stream_leaves_the_bytes_of_a_load(redis, data_name, key, length, steps, cap, a_call):
-    """In order and late, double, and more than the cap in one call: leaves, parts, newest list and total."""
+    """In order and late, double, and more than the cap in one call: leaves, older ones, newest list and total."""
     redis.delete(key)
     stream = events(length)
     for late, second, run in steps:

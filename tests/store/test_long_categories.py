@@ -1,4 +1,4 @@
-"""Long categories, which are kept in parts: their form, reads of them, and of such as are not as they should be."""
+"""Long categories, which are kept as two values: their form, reads of them, and of such as are not as they should be."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from store import keys
 from store.append import Appender
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
-from store.checked_values import PART, VERSION, VERSION_WITH_OLDER
+from store.checked_values import CHUNK, VERSION, VERSION_WITH_OLDER
 from store.codec import decode, encode
 from store.registry import Registry
 from tests.store.events import behaviours_of, events_of
-from tests.store.long_categories import LONG, NO_CAPS, arrived, damaged, events, in_order, old_form
+from tests.store.long_categories import LONG, NO_CAPS, OLDER, arrived, damaged, events, in_order, old_form
 
 ITEMS = range(20)
+OF_OTHER_LENGTH = encode_tree(behaviours_of(*events(CHUNK - 1)))[b"4"]
 REGISTRY = Registry.build("d", [f"i{i}" for i in ITEMS], [f"c{i % 4}" for i in ITEMS])  # row 2 is of category 2, 3 of 3, ...
 
 
@@ -60,30 +61,29 @@ def read(redis, data_name, categories, newest, before=None, recent=50):
 # The form
 
 
-@pytest.mark.parametrize(("length", "parts"), [(1, 0), (255, 0), (256, 1), (257, 1), (383, 1), (384, 2), (511, 2), (512, 3)])
-def test_a_category_is_kept_as_its_length_says(length, parts):
-    life = events(length)
-    made = encode_tree(behaviours_of(*life))
-    names = [b"4.%d" % part for part in range(parts)]
-    assert set(made) == {b"4", b"n", *names}
-    values = [decode(made[name], 1) for name in [*names, b"4"]]
-    assert [len(row) for row, _, _ in values[:-1]] == [PART] * parts
-    assert np.concatenate([ts for _, ts, _ in values]).tolist() == [event[2] for event in life]
-    assert [made[name][0] for name in names] == [VERSION] * parts
-    assert made[b"4"][0] == (VERSION_WITH_OLDER if parts else VERSION)
-    if parts:
-        assert PART <= len(values[-1][0]) < 2 * PART
-        assert int.from_bytes(made[b"4"][8:12], "little") == PART * parts
-    else:
-        whole = behaviours_of(*life)
-        assert made[b"4"] == encode(whole.row, whole.ts, whole.cross)
+@pytest.mark.parametrize(
+    ("length", "older"), [(1, 0), (255, 0), (256, 128), (257, 128), (383, 128), (384, 256), (511, 256), (512, 384)]
+)
+def test_a_category_is_kept_as_its_length_says(length, older):
+    life = behaviours_of(*events(length))
+    made = encode_tree(life)
+    assert set(made) == {b"4", b"n", *[b"4.older"] * (older > 0)}
+    if not older:
+        assert made[b"4"] == encode(life.row, life.ts, life.cross)
+        return
+    assert CHUNK <= length - older < 2 * CHUNK
+    values = [decode(made[name], 1) for name in (b"4.older", b"4")]
+    assert [len(row) for row, _, _ in values] == [older, length - older]
+    assert np.concatenate([ts for _, ts, _ in values]).tolist() == life.ts.tolist()
+    assert (made[b"4.older"][0], made[b"4"][0]) == (VERSION, VERSION_WITH_OLDER)
+    assert int.from_bytes(made[b"4"][8:12], "little") == older
 
 
 def test_the_own_field_holds_as_many_as_the_newest_list_may_need():
-    assert PART >= NEWEST
+    assert CHUNK >= NEWEST
 
 
-def test_a_life_in_parts_comes_back_whole(tree):
+def test_a_life_with_a_long_category_comes_back_whole(tree):
     life = in_order(events(LONG), events(300, 3, 3, 5))
     tree.write("u", behaviours_of(*life))
     answer = tree.read_life("u")
@@ -103,19 +103,17 @@ def test_what_a_search_of_a_hundred_needs_is_one_read_of_own_fields(redis, data_
     assert (len(answer.behaviours), answer.older) == (200, LONG + 300 - 200)
 
 
-@pytest.mark.parametrize(
-    ("newest", "parts"), [(168, []), (169, [3]), (296, [3]), (297, [3, 2]), (9999, [3, 2, 1, 0]), (0, [3, 2, 1, 0])]
-)
-def test_a_search_of_more_reads_the_parts_that_hold_it_together_with_the_own_field(redis, data_name, tree, newest, parts):
+@pytest.mark.parametrize(("newest", "older"), [(168, False), (169, True), (9999, True), (0, True)])
+def test_a_search_of_more_reads_the_older_ones_together_with_the_own_field(redis, data_name, tree, newest, older):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(100, 3, 3, 5))))
     client = Watched(redis)
     answer = read(client, data_name, [3, 4], newest)
-    assert client.asked[1:] == ([[b"4", *(b"4.%d" % part for part in parts)]] if parts else [])
+    assert client.asked[1:] == [[b"4", b"4.older"]] * older
     assert [event for event in events_of(answer.behaviours) if event[1] == 4] == events(LONG)[-newest:]
     assert len(answer.behaviours) + answer.older == LONG + 100
 
 
-def test_at_a_time_within_the_own_field_no_part_is_read(redis, data_name, tree):
+def test_at_a_time_within_the_own_field_nothing_older_is_read(redis, data_name, tree):
     tree.write("u", behaviours_of(*in_order(events(LONG), events(100, 3, 3, 5))))
     client = Watched(redis)
     answer = read(client, data_name, [4], 100, before=10 * (LONG - 20), recent=20)
@@ -124,12 +122,12 @@ def test_at_a_time_within_the_own_field_no_part_is_read(redis, data_name, tree):
     assert answer.older == LONG - 120
 
 
-def test_at_a_time_before_the_own_field_all_parts_are_read(redis, data_name, tree):
+def test_at_a_time_before_the_own_field_the_older_ones_are_read(redis, data_name, tree):
     tree.write("u", behaviours_of(*events(LONG)))
     client = Watched(redis)
-    answer = read(client, data_name, [4], 100, before=10 * (PART + 20), recent=0)
-    assert client.asked[1:] == [[b"4", b"4.3", b"4.2", b"4.1", b"4.0"]]
-    assert (events_of(answer.behaviours), answer.older) == (events(PART + 20)[-100:], PART - 80)
+    answer = read(client, data_name, [4], 100, before=10 * (CHUNK + 20), recent=0)
+    assert client.asked[1:] == [[b"4", b"4.older"]]
+    assert (events_of(answer.behaviours), answer.older) == (events(CHUNK + 20)[-100:], CHUNK - 80)
 
 
 lives = st.fixed_dictionaries({category: st.sampled_from([0, 3, 130, 255, 256, 400, 513]) for category in (2, 3, 4)})
@@ -159,9 +157,9 @@ def test_every_read_of_categories_gives_the_newest_of_each(redis, data_name, tre
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param(events(PART, start=10 * LONG), id="a part more"),
+        pytest.param(events(CHUNK, start=10 * LONG), id="many more"),
         pytest.param(events(1, start=10 * LONG), id="one in order"),
-        pytest.param(events(1, start=2005), id="one into a part"),
+        pytest.param(events(1, start=2005), id="one among the older"),
     ],
 )
 def test_a_category_that_changes_between_two_reads_of_it_is_read_with_the_life(redis, data_name, tree, append, more):
@@ -173,24 +171,32 @@ def test_a_category_that_changes_between_two_reads_of_it_is_read_with_the_life(r
     assert (answer.bad_records, answer.older) == (0, 0)
 
 
-def test_a_category_that_lacks_a_part_is_read_with_the_life_and_said(redis, data_name, tree, key):
+def test_a_category_that_lacks_its_older_ones_is_read_with_the_life_and_said(redis, data_name, tree, key):
     tree.write("u", behaviours_of(*events(LONG)))
-    redis.hdel(key, "4.2")
+    redis.hdel(key, "4.older")
     answer = read(redis, data_name, [4], 1024)
-    assert events_of(answer.behaviours) == events(LONG)[: 2 * PART] + events(LONG)[3 * PART :]
+    assert events_of(answer.behaviours) == events(LONG)[OLDER:]
     assert answer.bad_records == 1
     assert read(redis, data_name, [4], 100).bad_records == 0  # it was not needed
 
 
-def test_a_part_that_cannot_be_read_is_left_out_and_counted(redis, data_name, tree, key):
+def test_older_ones_that_cannot_be_read_are_left_out_and_counted(redis, data_name, tree, key):
     tree.write("u", behaviours_of(*events(LONG)))
-    damaged(redis, key, "4.2")
+    damaged(redis, key, "4.older")
     answer = read(redis, data_name, [4], 1024)
-    assert events_of(answer.behaviours) == events(LONG)[: 2 * PART] + events(LONG)[3 * PART :]
+    assert events_of(answer.behaviours) == events(LONG)[OLDER:]
     assert answer.bad_records == 1
 
 
-def test_a_newest_list_of_the_form_with_parts_is_none(redis, data_name, tree, key):
+def test_older_ones_of_another_number_are_used_and_counted(redis, data_name, tree, key):
+    tree.write("u", behaviours_of(*events(LONG)))
+    redis.hset(key, "4.older", OF_OTHER_LENGTH)
+    answer = read(redis, data_name, [4], 1024)
+    assert events_of(answer.behaviours) == events(CHUNK - 1) + events(LONG)[OLDER:]
+    assert answer.bad_records == 1
+
+
+def test_a_newest_list_that_says_something_is_before_it_is_none(redis, data_name, tree, key):
     tree.write("u", behaviours_of(*events(LONG)))
     redis.hset(key, "n", redis.hget(key, "4"))
     answer = read(redis, data_name, [4], 100)
@@ -200,29 +206,19 @@ def test_a_newest_list_of_the_form_with_parts_is_none(redis, data_name, tree, ke
 # Whole lives of which something is missing
 
 
-def without(*parts):
-    """The long category but for some parts; 4 is its own field."""
-    return [event for i, event in enumerate(events(LONG)) if min(i // PART, 4) not in parts]
-
-
-OF_OTHER_LENGTH = encode_tree(behaviours_of(*events(PART - 1)))[b"4"]
-
-
 @pytest.mark.parametrize(
     ("change", "bad_records", "kept"),
     [
-        (lambda redis, key: redis.hdel(key, "4.0"), 1, without(0)),
-        (lambda redis, key: redis.hdel(key, "4.3"), 1, without(3)),
-        (lambda redis, key: redis.hdel(key, "4.1", "4.2"), 1, without(1, 2)),
-        (lambda redis, key: damaged(redis, key, "4.1"), 1, without(1)),
-        (lambda redis, key: redis.hset(key, "4.1", b""), 1, without(1)),
-        (lambda redis, key: redis.hset(key, "4.0", OF_OTHER_LENGTH), 1, [*events(PART - 1), *without(0)]),
-        (lambda redis, key: redis.hset(key, "4.4", redis.hget(key, "4.3")), 1, without()),
-        (lambda redis, key: redis.hset(key, "3.0", redis.hget(key, "4.3")), 1, without()),
-        (lambda redis, key: redis.hdel(key, "4"), 1, without(4)),
-        (lambda redis, key: damaged(redis, key, "4"), 1, without(4)),
-        (lambda redis, key: redis.hset(key, "4.x", b"x"), 1, without()),
-        (lambda redis, key: (redis.hdel(key, "4.0"), damaged(redis, key, "4.1")), 2, without(0, 1)),
+        (lambda redis, key: redis.hdel(key, "4.older"), 1, events(LONG)[OLDER:]),
+        (lambda redis, key: damaged(redis, key, "4.older"), 1, events(LONG)[OLDER:]),
+        (lambda redis, key: redis.hset(key, "4.older", b""), 1, events(LONG)[OLDER:]),
+        (lambda redis, key: redis.hset(key, "4.older", OF_OTHER_LENGTH), 1, events(CHUNK - 1) + events(LONG)[OLDER:]),
+        (lambda redis, key: redis.hset(key, "3.older", redis.hget(key, "4.older")), 1, events(LONG)),
+        (lambda redis, key: redis.hdel(key, "4"), 1, events(OLDER)),
+        (lambda redis, key: damaged(redis, key, "4"), 1, events(OLDER)),
+        (lambda redis, key: redis.hset(key, "4.oldest", b"x"), 1, events(LONG)),
+        (lambda redis, key: (damaged(redis, key, "4"), damaged(redis, key, "4.older")), 2, []),
+        (lambda redis, key: (redis.hset(key, "4.0", b"x"), redis.hdel(key, "4.older")), 2, events(LONG)[OLDER:]),
     ],
 )
 def test_what_can_be_read_of_a_category_is_kept_and_the_rest_counted(redis, tree, key, change, bad_records, kept):
@@ -235,7 +231,7 @@ def test_what_can_be_read_of_a_category_is_kept_and_the_rest_counted(redis, tree
     assert answer.bad_records == bad_records
 
 
-def test_a_value_of_the_form_before_parts_is_read_by_all(redis, data_name, tree, key):
+def test_a_long_value_of_the_form_before_is_read_by_all(redis, data_name, tree, key):
     old_form(redis, key, tree)
     answer = tree.read_life("u")
     assert (events_of(answer.behaviours), answer.bad_records) == (events(LONG), 0)
