@@ -166,6 +166,8 @@ def attend_each(
     """
     heads, candidates, width = query.shape
     dim, places = pooled_item.shape[1], list_index.shape[1]
+    if candidates == 0:
+        return
     own = np.int64(load_word(list_of, load_word(by_list, 0)))
     begin, which, size = 0, 0, np.int64(load_word(list_size, own))
     locate(item, row, side, side_row, list_index, own * places, size, begins[0])

@@ -79,6 +79,12 @@ def test_an_empty_list_gives_zeros():
         assert not array.any()
 
 
+def test_without_candidates_there_is_nothing():
+    *vectors, index, size, own = made(2, candidates=0)
+    pooled, pooled_item, weight = attend(*vectors, index, size, own, weighs=True)
+    assert (pooled.shape, pooled_item.shape, weight.shape) == ((0, 4 * 32), (0, 16), (0, 7))
+
+
 def test_relevances_far_apart_leave_one_behaviour():
     query, item, side = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32), np.empty((3, 0), np.float32)
     item[2] = 30  # relevance 14,400 against 0
