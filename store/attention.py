@@ -180,7 +180,7 @@ def attend_each(
             own = np.int64(load_word(list_of, load_word(by_list, end)))
             next_size = np.int64(load_word(list_size, own))
             locate(item, row, side, side_row, list_index, own * places, next_size, begins[1 - which])
-        item_at, side_at, next_at = begins[which, 0], begins[which, 1], begins[1 - which, 0]
+        item_at, side_at = begins[which, 0], begins[which, 1]
         for n in range(begin, end):
             c = np.int64(load_word(by_list, n))
             items, sides = c * heads * width, c * heads * width + heads * dim
@@ -188,7 +188,7 @@ def attend_each(
                 for i in range(FOUR):
                     at = (min(h + i, heads - 1) * candidates + c) * width
                     ask(query, at, dim, width, asked, i * asked.shape[1], item.shape[1])
-                relate(asked, item, side, item_at, side_at, size, share, next_at, next_size)
+                relate(asked, item, side, item_at, side_at, size, share, begins[1 - which], next_size)
                 next_size = np.int64(0)
                 spread(share, size)
                 pool(item, item_at, size, share, pooled, items, h, heads, dim)
@@ -223,11 +223,11 @@ def ask(query: Floats, at: Any, dim: int, width: int, asked: Floats, to: Any, si
 
 @njit(cache=True, nogil=True, _nrt=False)
 def relate(
-    asked: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, share: Floats, next_at: Places,
+    asked: Floats, item: Floats, side: Floats, item_at: Places, side_at: Places, size: Any, share: Floats, next_begins: Places,
     next_size: Any,
 ) -> None:  # fmt: skip
     """Dot products of four heads with a list's behaviours, into `share`: of two behaviours at a time, for what is asked is read
-    once for both. Meanwhile the first `next_size` items of the next list are asked for, a few at a time."""
+    once for both. Meanwhile the first `next_size` vectors of the next list are asked for, a few at a time."""
     for j in range(0, size, 2):
         second = min(j + 1, size - 1)
         zero = floats_of(np.float32(0))
@@ -238,7 +238,9 @@ def relate(
         store_sums(share, FOUR * j + FOUR, sums[4], sums[5], sums[6], sums[7])
         for i in range(j, min(j + 2, next_size)):
             for d in range(0, item.shape[1], LANES):
-                fetch_early(item, next_at[i] + d)
+                fetch_early(item, next_begins[0, i] + d)
+            for d in range(0, side.shape[1], LANES):
+                fetch_early(side, next_begins[1, i] + d)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
