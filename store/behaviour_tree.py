@@ -102,8 +102,7 @@ class BehaviourTree:
                 return self.read_life(user_id, before)
             if needed:
                 values = _newest_together(values, lacking + 1, needed, record_dtype(self._cross_features).itemsize)
-        read = self._in_order(values, category, registry.category_of if listed else None)
-        return replace(read, older=read.older + unread)
+        return self._in_order(values, category, registry.category_of if listed else None, unread)
 
     def _with_older(self, user_id: str, blobs: Sequence[bytes], category: Rows, lacking: Mask) -> list[bytes] | None:
         """Behind each value that lacks them its category's older records; None = it changed meanwhile, or there are none."""
@@ -181,12 +180,13 @@ class BehaviourTree:
         for key in self._redis.scan_iter(match=f"{self._data}:tree:*", count=1000):
             yield keys.user_id_of(key.decode())
 
-    def _in_order(self, values: Values, category: Rows, of_row: Callable[[Rows], Rows] | None) -> Read:
+    def _in_order(self, values: Values, category: Rows, of_row: Callable[[Rows], Rows] | None, unread: int = 0) -> Read:
         """One ordered sequence of what is taken of the values, each behaviour once; values that cannot be read are left out.
 
         Args:
             category: int32 [V], of each value.
             of_row: category rows of item rows, where the last value is the newest list.
+            unread: how many older ones were not asked for.
         """
         of_last = None
         if of_row is not None and len(category):
@@ -194,7 +194,7 @@ class BehaviourTree:
             of_last = of_row(records["row"].astype(np.int32))
         behaviours = in_one_order(values, self._cross_features, category, of_last)
         bad_records = int(np.count_nonzero(values.fault))
-        return Read(behaviours, bad_records, older=int((values.earlier - values.taken).sum()))
+        return Read(behaviours, bad_records, older=int((values.earlier - values.taken).sum()) + unread)
 
 
 def _newest_together(values: Values, counts: Seconds, newest: int, width: int) -> Values:
@@ -207,8 +207,11 @@ def _newest_together(values: Values, counts: Seconds, newest: int, width: int) -
 
 def _with_other_older(values: Values, category: Rows, older: Mask) -> int:
     """How many categories have other older records than their own value says, where both can be read."""
-    if not older.any() and not values.older.any():
-        return 0
+    said, there = np.flatnonzero(values.older), np.flatnonzero(older)
+    if len(said) == len(there):  # nearly always they agree, and few of all values are looked at
+        said, there = said[np.argsort(category[said])], there[np.argsort(category[there])]
+        if np.array_equal(category[said], category[there]) and np.array_equal(values.older[said], values.size[there]):
+            return 0
     _, place = np.unique(category, return_inverse=True)
     differs = np.bincount(place, np.where(older, values.size, -values.older)) != 0
     differs[place[values.fault > 0]] = False

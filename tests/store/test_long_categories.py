@@ -214,6 +214,11 @@ def test_a_newest_list_that_says_something_is_before_it_is_none(redis, data_name
         (lambda redis, key: redis.hset(key, "4.older", b""), 1, events(LONG)[OLDER:]),
         (lambda redis, key: redis.hset(key, "4.older", OF_OTHER_LENGTH), 1, events(CHUNK - 1) + events(LONG)[OLDER:]),
         (lambda redis, key: redis.hset(key, "3.older", redis.hget(key, "4.older")), 1, events(LONG)),
+        (
+            lambda redis, key: (redis.hset(key, "3.older", redis.hget(key, "4.older")), redis.hdel(key, "4.older")),
+            2,
+            [*((row, 3, *rest) for row, _, *rest in events(OLDER)), *events(LONG)[OLDER:]],
+        ),
         (lambda redis, key: redis.hdel(key, "4"), 1, events(OLDER)),
         (lambda redis, key: damaged(redis, key, "4"), 1, events(OLDER)),
         (lambda redis, key: redis.hset(key, "4.oldest", b"x"), 1, events(LONG)),
