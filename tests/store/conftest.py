@@ -5,9 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from store import keys
+from store.append import Appender
+from store.behaviour_tree import BehaviourTree
 from store.load import BEHAVIOURS_FILE, REGISTRY_FILE, SCHEMA_FILE, Prepared
 from store.registry import Registry
 from store.schema import ContextFeature, CrossFeature, Schema
+from tests.store.long_categories import NO_CAPS, arrived
 from tests.store.servers import KINDS, NO_REDIS, Server
 
 ITEMS = [("i2", "tea"), ("i3", "milk"), ("i4", "tea"), ("i5", "bread")]  # rows 2..5, categories 2 3 2 4
@@ -62,3 +66,21 @@ def prepare(tmp_path, data_name):
         return Prepared.open(folder)
 
     return make
+
+
+@pytest.fixture
+def tree(redis, data_name):
+    """Trees of behaviours with one cross feature."""
+    return BehaviourTree(redis, data_name, 1)
+
+
+@pytest.fixture
+def key(data_name):
+    """Of the tree of user u."""
+    return keys.tree(data_name, "u")
+
+
+@pytest.fixture
+def append(redis, data_name):
+    """Puts events of user u in; for each, whether it is new."""
+    return lambda events, caps=NO_CAPS: Appender(redis, data_name, 1, caps).append(arrived(*events))

@@ -22,11 +22,6 @@ USER = "u{1}"
 
 
 @pytest.fixture
-def tree(redis, data_name):
-    return BehaviourTree(redis, data_name, 1)
-
-
-@pytest.fixture
 def appender(redis, data_name):
     return Appender(redis, data_name, 1)
 

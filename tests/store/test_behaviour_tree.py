@@ -26,11 +26,6 @@ def life(length):
     return [(2 + i % ITEMS, CATEGORY_OF[2 + i % ITEMS], i, i % 251) for i in range(length)]
 
 
-@pytest.fixture
-def tree(redis, data_name):
-    return BehaviourTree(redis, data_name, cross_features=1)
-
-
 def read(tree, user_id="u", reads="newest", categories=(), recent=50, before=None, registry=REGISTRY, newest=0):
     return tree.read(user_id, reads, np.array(categories, np.int32), recent, registry, before, newest)
 

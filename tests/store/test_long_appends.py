@@ -4,28 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import keys
 from store.append import Appender, Caps, UnreadableTree
-from store.behaviour_tree import BehaviourTree, encode_tree
+from store.behaviour_tree import encode_tree
 from store.checked_values import CHUNK
 from store.types import Behaviours
 from tests.store.events import behaviours_of, events_of
 from tests.store.long_categories import LONG, NO_CAPS, OLDER, arrived, damaged, encoded, events, fields, in_order, old_form
-
-
-@pytest.fixture
-def tree(redis, data_name):
-    return BehaviourTree(redis, data_name, 1)
-
-
-@pytest.fixture
-def key(data_name):
-    return keys.tree(data_name, "u")
-
-
-@pytest.fixture
-def append(redis, data_name):
-    return lambda events, caps=NO_CAPS: Appender(redis, data_name, 1, caps).append(arrived(*events))
 
 
 @pytest.mark.parametrize("length", [256, 300, LONG])

@@ -5,33 +5,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from store import keys
-from store.append import Appender
 from store.behaviour_tree import NEWEST, BehaviourTree, encode_tree
 from store.checked_values import CHUNK, VERSION, VERSION_WITH_OLDER
 from store.codec import decode, encode
 from store.registry import Registry
 from tests.store.events import behaviours_of, events_of
-from tests.store.long_categories import LONG, NO_CAPS, OLDER, arrived, damaged, events, in_order, old_form
+from tests.store.long_categories import LONG, OLDER, damaged, events, in_order, old_form
 
 ITEMS = range(20)
 OF_OTHER_LENGTH = encode_tree(behaviours_of(*events(CHUNK - 1)))[b"4"]
 REGISTRY = Registry.build("d", [f"i{i}" for i in ITEMS], [f"c{i % 4}" for i in ITEMS])  # row 2 is of category 2, 3 of 3, ...
-
-
-@pytest.fixture
-def tree(redis, data_name):
-    return BehaviourTree(redis, data_name, 1)
-
-
-@pytest.fixture
-def key(data_name):
-    return keys.tree(data_name, "u")
-
-
-@pytest.fixture
-def append(redis, data_name):
-    return lambda events, caps=NO_CAPS: Appender(redis, data_name, 1, caps).append(arrived(*events))
 
 
 class Watched:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import store.tree_loader
 from store import keys
 from store.append import DEFAULT_CAPS, Appender, Arrived, Caps
-from store.behaviour_tree import BehaviourTree, encode_tree
+from store.behaviour_tree import encode_tree
 from store.codec import encode
 from store.encode_trees import Lives
 from store.tree_loader import TreeLoader
@@ -19,11 +19,6 @@ from tests.store.events import behaviours_of, events_of
 CATEGORY = [0, 1, 2, 3, 2, 4, 2, 3, 2, 2]  # of rows 0..9
 SMALL = [(2, 2, 10, 1), (3, 3, 20, 2), (9, 2, 20, 3), (2, 2, 30, 4)]
 LATE = (5, 4, 99, 9)
-
-
-@pytest.fixture
-def tree(redis, data_name):
-    return BehaviourTree(redis, data_name, 1)
 
 
 @pytest.fixture
