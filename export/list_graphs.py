@@ -15,22 +15,27 @@ from torch import Tensor, nn
 from export.graph import export_part, table_axes
 from export.models.attending import AttendingModel
 from export.models.contract import Interest
-from store.attention import ITEM, QUERY, SIDE, SIDE_OF_GAP
+from store.attention import ITEM, QUERY, SIDE, SIDE_OF_GAP, VALUE
 from store.bundle import AFTER, BEFORE, ITEM_VECTOR, split_inputs
 from store.graph_inputs import AXES, GraphInputs
 from store.search.lanes import LANES
 
-POOLED_AXES = {"pooled": ("U", "G", "S", "HW"), "pooled_item": ("U", "G", "S", "D")}
+POOLED_AXES = {"pooled": ("U", "G", "S", "HV"), "pooled_item": ("U", "G", "S", "D")}
 
 
 class _Before(nn.Module):
-    """Queries of the candidates, and of the behaviours what the kernel cannot read from the table of items."""
+    """Queries of the candidates, what the kernel cannot read of the behaviours in the table of items, and W_v if there is one."""
 
     def __init__(self, model: AttendingModel, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
         self.own_items = model.tells_outcomes or model.config.dim % LANES != 0  # else they stand in the table
-        self.outputs = [QUERY, *[ITEM] * self.own_items, SIDE if model.gap is None else SIDE_OF_GAP]
+        self.outputs = [
+            QUERY,
+            *[ITEM] * self.own_items,
+            SIDE if model.gap is None else SIDE_OF_GAP,
+            *[VALUE] * (model.out is not None),
+        ]
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         read = dict(zip(self.names, inputs, strict=True))
@@ -39,7 +44,8 @@ class _Before(nn.Module):
         user = self.model.user(item_vector, read)
         side = self.model.side(user) if self.model.gap is None else self.model.gap.weight
         vectors = [user.item, side] if self.own_items else [side]
-        return (query, *(torch.cat([vector, _beyond(vector)], dim=-1) for vector in vectors))
+        value = [] if self.model.out is None else [self.model.out.values(query.shape[-1])]
+        return (query, *(torch.cat([vector, _beyond(vector)], dim=-1) for vector in vectors), *value)
 
 
 def _beyond(vector: Tensor) -> Tensor:
@@ -57,7 +63,8 @@ class _After(nn.Module):
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor]:
         read = dict(zip(self.names, inputs, strict=True))
         target = nn.functional.embedding(read["candidate_row"], item_vector)
-        found = Interest(self.model.interest_of(read["pooled"]), read["pooled_item"])
+        interest = read["pooled"] if self.model.out is None else self.model.out.out(read["pooled"])
+        found = Interest(interest, read["pooled_item"])
         return (self.model.scored(target, found, item_vector, read).logit,)
 
 
@@ -74,7 +81,8 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
     with torch.no_grad():
         _, _, heads, _, width = model.queries(target).shape
     of_all = (1, 1, inputs["candidate_row"].shape[2])
-    arrays["pooled"] = np.zeros((*of_all, heads * width), np.float32)
+    of_each = width if model.out is None else model.out.value.shape[-1]
+    arrays["pooled"] = np.zeros((*of_all, heads * of_each), np.float32)
     arrays["pooled_item"] = np.zeros((*of_all, target.shape[-1]), np.float32)
     part = _Before(model, before)
     export_part(part, before, arrays, axes, part.outputs, folder / BEFORE)

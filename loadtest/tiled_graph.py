@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.graph import OPSET
-from export.layers.attention import TargetAttention, side_by_side
+from export.layers.attention import TargetAttention
 from export.layers.masking import masked_softmax
 from export.models.attending import AttendingModel
 from export.models.contract import CTRModel, Interest, Sequence
@@ -134,9 +134,8 @@ class TiledModel(nn.Module):
         if isinstance(model, AttendingModel):
             own.interest = ProjectedInterest(own)
         if isinstance(folded := getattr(model, "recent_attention", None), TargetAttention):
-            dim = own.config.dim
             own.recent_attention = ProjectedKeys(folded)
-            own.of_recent = lambda *read: own.recent_out(side_by_side(own.recent_attention(*read)[0], dim), dim)
+            own.of_recent = lambda *read: own.recent_out(own.recent_attention(*read)[0])
         if isinstance(unit := getattr(model, "unit", None), AttentionUnit):
             own.unit = WholeUnit(unit)
 

@@ -5,8 +5,8 @@
 
 A graph has to write out what each candidate retrieved before it can multiply with it: 500 lists of 100 behaviours are
 15 MB, written once and read twice. Here a row of the table of items is read where it is, and many lists have it:
-it stays in the cache. What the heads pooled comes as the layers after it read it, and their mean with it: in
-a graph each would be a pass of its own.
+it stays in the cache. What the heads pooled is projected by W_v before it leaves the cache, or, where there is none, comes
+side by side as the layers after it read it, and the mean over heads with it: in a graph each would be a pass of its own.
 Sums are of float32, in an order of its own: results differ from a graph's by rounding.
 """
 
@@ -41,7 +41,7 @@ MADE_WITH = "2250ac7b"  # of the files whose kernels it calls: tests/store/searc
 
 LOWEST = np.float32(-3e38)  # below every relevance
 
-QUERY, ITEM, SIDE, SIDE_OF_GAP = "query", "item", "side", "side_of_gap"  # what the graph before makes
+QUERY, ITEM, SIDE, SIDE_OF_GAP, VALUE = "query", "item", "side", "side_of_gap", "value"  # what the graph before makes
 
 WORKSPACE = Workspace()
 
@@ -59,8 +59,10 @@ def attend_in_lists(
     Args:
         before: runs the graph that makes, by name, `query` [1, 1, H, C, D + E], and of behaviours what stands beside an item's
         vector: `side` [1, 1, T, ..] of each, or `side_of_gap` [buckets, ..], which `retrieved_gap` is of; where an item's vector
-        is not the table's, `item` [1, 1, T, ..] too. Their widths are E and D, made up with zeros to multiples of 16.
-        after: the one that makes `logit` of the inputs and of `pooled` [1, 1, C, H * D + H * E] and `pooled_item` [1, 1, C, D].
+        is not the table's, `item` [1, 1, T, ..] too. Their widths are E and D, made up with zeros to multiples of 16. Where
+        there is a W_v, `value` [H, D + E, V].
+        after: the one that makes `logit` of the inputs, of `pooled` [1, 1, C, H * V], or [1, 1, C, H * D + H * E] without W_v,
+        and of `pooled_item` [1, 1, C, D].
         item_vector: float32 [N, D] that `retrieved_row` is of.
 
     Returns:
@@ -71,14 +73,15 @@ def attend_in_lists(
     item, row = (made[ITEM][0, 0], each) if ITEM in made else (item_vector, inputs["retrieved_row"][0, 0])
     side, side_row = (made[SIDE][0, 0], each) if SIDE in made else (made[SIDE_OF_GAP], inputs["retrieved_gap"][0, 0])
     lists = inputs["list_index"], inputs["list_size"], inputs["list_of"]
-    pooled, pooled_item, weight = attend(query, item_vector.shape[1], item, row, side, side_row, *lists, weighs)
+    dim = item_vector.shape[1]
+    pooled, pooled_item, weight = attend(query, dim, item, row, side, side_row, *lists, made.get(VALUE), weighs)
     (logit,) = after(inputs | {"pooled": pooled[None, None], "pooled_item": pooled_item[None, None]})
     return logit, weight
 
 
 def attend(
     query: Floats, dim: int, item: Floats, row: Rows, side: Floats, side_row: Rows, list_index: Rows, list_size: Rows,
-    list_of: Rows, weighs: bool = False,
+    list_of: Rows, value: Floats | None = None, weighs: bool = False,
 ) -> tuple[Floats, Floats, Floats | None]:  # fmt: skip
     """Attend to lists of behaviours, whose vectors are keys and values in one: their item's, and what stands beside it.
 
@@ -87,11 +90,12 @@ def attend(
         item: float32 [N, ..]; row: int32 [T], within N; side: float32 [B, ..]; side_row: int32 [T], within B. Their widths are
         D and E made up to multiples of 16, by what does not count; E may be 0.
         list_index: int32 [lists, K], within T; list_size: int32 [lists], the first so many are real; list_of: int32 [C].
+        value: float32 [H, D + E, V], W_v of each head; None: the values are the vectors themselves.
 
     Returns:
-        what the heads pooled, float32 [C, H * D + H * E], the items of all heads and then the sides, zeros where a list is
-        empty; the mean of the items over heads, float32 [C, D]; float32 [C, K], the mean over heads of what each behaviour
-        weighs, zeros at padding, None if not asked for.
+        what the heads pooled times W_v, float32 [C, H * V], or as it is, [C, H * D + H * E], the items of all heads and then the
+        sides, zeros where a list is empty; the mean of the items over heads, float32 [C, D]; float32 [C, K], the mean over
+        heads of what each behaviour weighs, zeros at padding, None if not asked for.
 
     Cost: 500 x 100 behaviours of 4 heads and width 80 about 1.2 ms.
     """
@@ -105,16 +109,22 @@ def attend(
     for rows, table in ((row, item), (side_row, side)):
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(table):  # the kernel reads there without looking
             raise ValueError(f"rows {rows.min()} to {rows.max()} of a table of {len(table)}")
-    pooled, pooled_item = np.empty((candidates, heads * width), np.float32), np.empty((candidates, dim), np.float32)
+    if value is None:
+        value = np.empty((heads, width, 0), np.float32)
+    if value.shape[:2] != (heads, width):
+        raise ValueError(f"values of {value.shape[0]} heads and width {value.shape[1]} for queries of {heads} and {width}")
+    pooled = np.empty((candidates, heads * (value.shape[2] or width)), np.float32)
+    pooled_item = np.empty((candidates, dim), np.float32)
     weight = np.zeros((candidates if weighs else 0, list_index.shape[1]), np.float32)
     places = list_index.shape[1]
-    share, asked, begins = WORKSPACE.arrays(
-        ("f4", (FOUR * (places + LANES),)), ("f4", (FOUR, item.shape[1] + side.shape[1])), ("i8", (2, 2, places))
+    of_all = item.shape[1] + side.shape[1]
+    share, asked, found, begins = WORKSPACE.arrays(
+        ("f4", (FOUR * (places + LANES),)), ("f4", (FOUR, of_all)), ("f4", (FOUR * heads, of_all)), ("i8", (2, 2, places))
     )
     vectors = (read_only(array) for array in (query, item, row, side, side_row))
     by_list = np.argsort(list_of, kind="stable").astype(np.int32)  # who shares a list finds its vectors in the nearest cache
     lists = (read_only(array) for array in (list_index, list_size, list_of, by_list))
-    attend_each(*vectors, *lists, begins, asked, share, pooled, pooled_item, weight)
+    attend_each(*vectors, *lists, read_only(value), begins, asked, share, found, pooled, pooled_item, weight)
     return pooled, pooled_item, weight if weighs else None
 
 
@@ -156,13 +166,14 @@ def number(index: Rows, size: Rows, rank: Rows, kept: Rows, places: Rows) -> int
 @njit(cache=True, nogil=True, _nrt=False)
 def attend_each(
     query: Floats, item: Floats, row: Rows, side: Floats, side_row: Rows,
-    list_index: Rows, list_size: Rows, list_of: Rows, by_list: Rows,
-    begins: Places, asked: Floats, share: Floats, pooled: Floats, pooled_item: Floats, weight: Floats,
+    list_index: Rows, list_size: Rows, list_of: Rows, by_list: Rows, value: Floats,
+    begins: Places, asked: Floats, share: Floats, found: Floats, pooled: Floats, pooled_item: Floats, weight: Floats,
 ) -> None:  # fmt: skip
-    """`attend`, with arrays to write to.
+    """`attend`, with arrays to write to; without W_v `value` has no last axis.
 
     `begins`: int64 [2, 2, K], where vectors begin, of two lists; `asked`: float32 [4, ..], four heads' queries as wide as the
-    vectors; `share`: float32 [4 (K + 16)], four heads side by side.
+    vectors; `share`: float32 [4 (K + 16)], four heads side by side; `found`: float32 [4 H, ..], what the heads
+    pooled for four candidates, as wide.
     """
     heads, candidates, width = query.shape
     dim, places = pooled_item.shape[1], list_index.shape[1]
@@ -182,8 +193,8 @@ def attend_each(
             locate(item, row, side, side_row, list_index, own * places, next_size, begins[1 - which])
         item_at, side_at = begins[which, 0], begins[which, 1]
         for n in range(begin, end):
-            c = np.int64(load_word(by_list, n))
-            items, sides = c * heads * width, c * heads * width + heads * dim
+            c, slot = np.int64(load_word(by_list, n)), n % FOUR if value.shape[2] else 0
+            to = slot * heads * found.shape[1]
             for h in range(0, heads, FOUR):
                 for i in range(FOUR):
                     at = (min(h + i, heads - 1) * candidates + c) * width
@@ -191,13 +202,17 @@ def attend_each(
                 relate(asked, item, side, item_at, side_at, size, share, begins[1 - which], next_size)
                 next_size = np.int64(0)
                 spread(share, size)
-                pool(item, item_at, size, share, pooled, items, h, heads, dim)
-                pool(side, side_at, size, share, pooled, sides, h, heads, width - dim)
+                pool(item, item_at, size, share, found, to, h, heads)
+                pool(side, side_at, size, share, found, to + item.shape[1], h, heads)
                 if len(weight):
                     for head in range(min(heads - h, FOUR)):
                         for j in range(size):
                             weight[c, j] += share[FOUR * j + head] / np.float32(heads)
-            average(pooled, items, heads, dim, pooled_item, c * dim)
+            average(found, to, heads, dim, pooled_item, c * dim)
+            if value.shape[2] == 0:
+                lay_side_by_side(found, to, item.shape[1], heads, dim, width - dim, pooled, c * pooled.shape[1])
+            elif slot == FOUR - 1 or n == candidates - 1:
+                project(found, item.shape[1], dim, value, by_list, n - slot, slot + 1, pooled)
         begin, which, size = end, 1 - which, np.int64(load_word(list_size, own))
 
 
@@ -291,12 +306,11 @@ def raised(share: Floats, place: Any, below: Any) -> Any:
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def pool(
-    vectors: Floats, vector_at: Places, size: Any, share: Floats, pooled: Floats, to: Any, head: int, heads: int, width: int
-) -> None:
-    """What four heads from `head` on have of a list's vectors, `width` numbers each, head by head from place `to` on: sixteen
-    numbers of each head at a time."""
-    for d in range(0, width, LANES):
+def pool(vectors: Floats, vector_at: Places, size: Any, share: Floats, found: Floats, to: Any, head: int, heads: int) -> None:
+    """What four heads from `head` on have of a list's vectors, a row of `found` for each, from place `to` of the first head's
+    on: sixteen numbers at a time."""
+    width, last = found.shape[1], heads - 1
+    for d in range(0, vectors.shape[1], LANES):
         zero = floats_of(np.float32(0))
         sum0, sum1, sum2, sum3 = zero, zero, zero, zero
         for j in range(size):
@@ -305,19 +319,55 @@ def pool(
             sum1 = times_plus(floats_of(load_float(share, FOUR * j + 1)), vector, sum1)
             sum2 = times_plus(floats_of(load_float(share, FOUR * j + 2)), vector, sum2)
             sum3 = times_plus(floats_of(load_float(share, FOUR * j + 3)), vector, sum3)
-        at, last, left = to + d, heads - 1, width - d
-        store_first(pooled, at + head * width, sum0, left)
-        store_first(pooled, at + min(head + 1, last) * width, sum1, left)  # beyond the last head is that one again
-        store_first(pooled, at + min(head + 2, last) * width, sum2, left)
-        store_first(pooled, at + min(head + 3, last) * width, sum3, left)
+        at = to + d
+        store(found, at + head * width, sum0)
+        store(found, at + min(head + 1, last) * width, sum1)  # beyond the last head is that one again
+        store(found, at + min(head + 2, last) * width, sum2)
+        store(found, at + min(head + 3, last) * width, sum3)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def average(pooled: Floats, at: Any, heads: int, dim: int, mean: Floats, to: Any) -> None:
-    """The mean over heads of what they pooled of items."""
+def project(found: Floats, sides: int, dim: int, value: Floats, who: Rows, first: Any, count: int, pooled: Floats) -> None:
+    """Times W_v what the heads pooled for `count` of `who` from place `first` on, four at most: W_v is read once for them.
+    Sides stand `sides` numbers behind the items."""
+    heads, width, wide = value.shape
+    last, of_each = count - 1, heads * found.shape[1]
+    second, third, fourth = min(1, last), min(2, last), min(3, last)  # beyond the last is that one again
+    for h in range(heads):
+        for v in range(0, wide, LANES):
+            left, zero = wide - v, floats_of(np.float32(0))
+            sum0, sum1, sum2, sum3 = zero, zero, zero, zero
+            for d in range(width):
+                row = load_first(value, (h * width + d) * wide + v, left)
+                at = h * found.shape[1] + (d if d < dim else sides + d - dim)
+                sum0 = times_plus(floats_of(load_float(found, at)), row, sum0)
+                sum1 = times_plus(floats_of(load_float(found, at + second * of_each)), row, sum1)
+                sum2 = times_plus(floats_of(load_float(found, at + third * of_each)), row, sum2)
+                sum3 = times_plus(floats_of(load_float(found, at + fourth * of_each)), row, sum3)
+            to = h * wide + v
+            store_first(pooled, np.int64(load_word(who, first)) * heads * wide + to, sum0, left)
+            store_first(pooled, np.int64(load_word(who, first + second)) * heads * wide + to, sum1, left)
+            store_first(pooled, np.int64(load_word(who, first + third)) * heads * wide + to, sum2, left)
+            store_first(pooled, np.int64(load_word(who, first + fourth)) * heads * wide + to, sum3, left)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def lay_side_by_side(found: Floats, at: Any, sides: int, heads: int, dim: int, beside: int, pooled: Floats, to: Any) -> None:
+    """What the heads pooled, from place `at` on, to place `to` and behind it: their items, then their sides."""
+    for h in range(heads):
+        own = at + h * found.shape[1]
+        for d in range(0, dim, LANES):
+            store_first(pooled, to + h * dim + d, load_floats(found, own + d), dim - d)
+        for d in range(0, beside, LANES):
+            store_first(pooled, to + heads * dim + h * beside + d, load_floats(found, own + sides + d), beside - d)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def average(found: Floats, at: Any, heads: int, dim: int, mean: Floats, to: Any) -> None:
+    """The mean over heads of what they pooled of items, from place `at` on."""
     part = floats_of(np.float32(1) / np.float32(heads))
     for d in range(0, dim, LANES):
         total = floats_of(np.float32(0))
         for h in range(heads):
-            total = plus(total, load_first(pooled, at + h * dim + d, dim - d))
+            total = plus(total, load_floats(found, at + h * found.shape[1] + d))
         store_first(mean, to + d, times(total, part), dim - d)

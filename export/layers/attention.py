@@ -97,12 +97,15 @@ class HeadOutput(nn.Module):
         """Vectors of behaviours before they are pooled: float32 [U, G, H, K, D] of [U, G, K, E]."""
         return torch.matmul(torch.matmul(behaviour.unsqueeze(2), self.value), self._out_of_each())
 
-    def forward(self, pooled: Tensor, item_dim: int) -> Tensor:
-        """Of `side_by_side` with that `item_dim`: W_v W_o is one matrix. What behaviours have beyond W_v is no value."""
-        heads, pooled_dim, _ = self.value.shape
-        beyond = pooled.shape[-1] // heads - pooled_dim
-        matrix = nn.functional.pad(torch.matmul(self.value, self._out_of_each()), (0, 0, 0, beyond))  # [H, D + E, out]
-        return torch.matmul(pooled, torch.cat([matrix[:, :item_dim].flatten(0, 1), matrix[:, item_dim:].flatten(0, 1)]))
+    def values(self, width: int) -> Tensor:
+        """W_v of each head for vectors of that width: float32 [H, width, d]. What behaviours have beyond W_v is no value."""
+        return nn.functional.pad(self.value, (0, 0, 0, width - self.value.shape[1]))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """float32 [U, G, S, D] of what the heads pooled [U, G, H, S, W]."""
+        valued = torch.matmul(pooled, self.values(pooled.shape[-1]))  # [U, G, H, S, d]
+        out: Tensor = self.out(valued.transpose(2, 3).flatten(3))
+        return out
 
     def _out_of_each(self) -> Tensor:
         """W_o in parts: float32 [H, d, out]."""

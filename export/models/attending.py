@@ -9,18 +9,19 @@ what is before it and what is after it are two small graphs, and between them ea
 import torch
 from torch import Tensor, nn
 
-from export.layers.attention import TargetAttention, attend, side_by_side
+from export.layers.attention import HeadOutput, TargetAttention, attend, side_by_side
 from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 
 
 class AttendingModel(CTRModel):
-    """Subclasses say what is asked, of what, and what is made of the answer."""
+    """Subclasses say what is asked, of what, and what is made of the answer: an `out`, or nothing."""
 
     attention: TargetAttention
 
     def __init__(self, shape: DataShape, config: ModelConfig, interest_dim: int) -> None:
         super().__init__(shape, config, interest_dim)
         self.gap: nn.Embedding | None = None  # of the time gap's bucket, where that is all that stands beside an item
+        self.out: HeadOutput | None = None  # where there is a W_v; else the interest is what the heads pooled, `side_by_side`
 
     def queries(self, target: Tensor) -> Tensor:
         """float32 [U, G, H, S, D + E] of targets [U, G, S, D]."""
@@ -32,10 +33,6 @@ class AttendingModel(CTRModel):
         side: Tensor = self.gap(user.gap)
         return side
 
-    def interest_of(self, pooled: Tensor) -> Tensor:
-        """float32 [U, G, S, interest_dim] of what the heads pooled, `side_by_side`."""
-        raise NotImplementedError
-
     def interest(self, target: Tensor, user: Sequence) -> Interest:
         pooled, weight = attend(self.queries(target), torch.cat([user.item, self.side(user)], dim=-1), user.mask)
         return self.found(pooled)._replace(weight=weight.mean(dim=2))
@@ -43,4 +40,5 @@ class AttendingModel(CTRModel):
     def found(self, pooled: Tensor) -> Interest:
         """The interest without its weights, of what the heads pooled, float32 [U, G, H, S, D + E]."""
         dim = self.config.dim
-        return Interest(self.interest_of(side_by_side(pooled, dim)), pooled[..., :dim].mean(dim=2))
+        interest = side_by_side(pooled, dim) if self.out is None else self.out(pooled)
+        return Interest(interest, pooled[..., :dim].mean(dim=2))

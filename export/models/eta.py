@@ -37,10 +37,6 @@ class ETA(AttendingModel):
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
         self.out = HeadOutput(config.heads, config.dim + config.side_dim, config.head_dim, config.dim)
 
-    def interest_of(self, pooled: Tensor) -> Tensor:
-        interest: Tensor = self.out(pooled, self.config.dim)
-        return interest
-
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`signature` uint64 [n]."""
         signature: NDArray[np.uint64] = sign(as_array(item_vector), as_array(self.directions))

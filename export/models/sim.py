@@ -35,9 +35,6 @@ class SIM(AttendingModel):
         self.gap = nn.Embedding(shape.cross_features[0], config.side_dim)
         self.attention = TargetAttention(config.dim, config.side_dim, config.heads, config.head_dim)
 
-    def interest_of(self, pooled: Tensor) -> Tensor:
-        return pooled
-
 
 @register("sim_hard")
 class SIMHard(SIM):

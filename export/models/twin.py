@@ -80,10 +80,6 @@ class TWIN(AttendingModel):
         side: Tensor = self.cross(user.cross).flatten(-2)
         return side
 
-    def interest_of(self, pooled: Tensor) -> Tensor:
-        interest: Tensor = self.out(pooled, self.config.dim)
-        return interest
-
     def tables(self, item_vector: Tensor) -> dict[str, NDArray[Any]]:
         """`key_projection`, `query_projection` float32 [n, H, d_k], `cross_bias` float32 [1 + J, buckets, H]; of one head for H,
         that is their mean, with `merged_search`: [n, 1, H * d_k] and [1 + J, buckets, 1]."""

@@ -27,9 +27,10 @@ def run(folder, tables, name, inputs):
     [
         ("sim_hard", SHAPE, 16, ["side_of_gap"]),
         ("sim_hard", WITH_NEGATIVES, 16, ["item", "side_of_gap"]),  # how it went is added to an item's vector
-        ("eta", SHAPE, 24, ["item", "side_of_gap"]),  # a width that the kernel cannot read in the table
-        ("twin", WITH_NEGATIVES, 16, ["side"]),  # has its own way to read how it went
-        ("twin", SHAPE, 40, ["item", "side"]),
+        ("eta", SHAPE, 24, ["item", "side_of_gap", "value"]),  # a width that the kernel cannot read in the table
+        ("twin", WITH_NEGATIVES, 16, ["side", "value"]),  # has its own way to read how it went
+        ("twin", SHAPE, 40, ["item", "side", "value"]),
+        ("twin_v2", SHAPE, 16, ["side", "value"]),  # what it adds to a query is no value
     ],
 )
 def test_the_graphs_and_the_kernel_give_the_models_own_logits(tmp_path, model, shape, dim, made):

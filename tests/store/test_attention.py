@@ -30,7 +30,13 @@ def made_up(vectors):
     return np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % LANES)), constant_values=7)
 
 
-def by_definition(query, dim, item, row, side, side_row, index, size, own):
+def valued(asked, seed, width):
+    """What `attend` is asked, and a W_v of that width."""
+    heads, _, of_query = asked[0].shape
+    return *asked, np.random.default_rng(seed).normal(0, 0.3, (heads, of_query, width)).astype(np.float32)
+
+
+def by_definition(query, dim, item, row, side, side_row, index, size, own, value=None):
     heads, candidates, width = query.shape
     pooled = np.zeros((candidates, heads, width))
     weight = np.zeros((candidates, index.shape[1]))
@@ -43,7 +49,8 @@ def by_definition(query, dim, item, row, side, side_row, index, size, own):
             share /= share.sum(axis=1, keepdims=True)
             pooled[c], weight[c, : size[one]] = share @ chosen, share.mean(axis=0)
     items, sides = pooled[..., :dim].reshape(candidates, -1), pooled[..., dim:].reshape(candidates, -1)
-    return np.hstack([items, sides]), pooled[..., :dim].mean(axis=1), weight
+    given = np.hstack([items, sides]) if value is None else np.einsum("chw,hwv->chv", pooled, value).reshape(candidates, -1)
+    return given, pooled[..., :dim].mean(axis=1), weight
 
 
 SHAPES = st.fixed_dictionaries({
@@ -54,13 +61,14 @@ SHAPES = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(max_examples=150)
-@given(SHAPES)
-def test_it_is_softmax_attention_over_each_candidates_list(shape):
+@settings(max_examples=300)
+@given(SHAPES, st.sampled_from([0, 1, 5, 16, 24, 32]))
+def test_it_is_softmax_attention_over_each_candidates_list(shape, value_width):
     asked = made(**shape)
+    asked = valued(asked, shape["seed"], value_width) if value_width else asked
     pooled, pooled_item, weight = attend(*asked, weighs=True)
     expected, expected_item, shares = by_definition(*asked)
-    np.testing.assert_allclose(pooled, expected, atol=2e-5 * max(shape["scale"], 1))
+    np.testing.assert_allclose(pooled, expected, atol=(5e-5 if value_width else 2e-5) * max(shape["scale"], 1))
     np.testing.assert_allclose(pooled_item, expected_item, atol=2e-5 * max(shape["scale"], 1))
     np.testing.assert_allclose(weight, shares, atol=1e-5)
 
@@ -89,7 +97,7 @@ def test_relevances_far_apart_leave_one_behaviour():
     query, item, side = np.full((1, 1, 16), 30, np.float32), np.zeros((3, 16), np.float32), np.empty((3, 0), np.float32)
     item[2] = 30  # relevance 14,400 against 0
     row, lists = np.array([0, 2, 1], np.int32), (np.array([[0, 1, 2]], np.int32), np.full(1, 3, np.int32), np.zeros(1, np.int32))
-    pooled, pooled_item, weight = attend(query, 16, item, row, side, np.zeros(3, np.int32), *lists, True)
+    pooled, pooled_item, weight = attend(query, 16, item, row, side, np.zeros(3, np.int32), *lists, weighs=True)
     assert np.array_equal(pooled[0], item[2])
     assert np.array_equal(pooled_item[0], item[2])
     assert weight.tolist() == [[0, 1, 0]]
@@ -108,6 +116,12 @@ def test_widths_that_the_kernel_cannot_read_are_refused(of_query, dim, beside):
         attend(query, dim, item, row, side, side_row, *lists)
 
 
+@pytest.mark.parametrize(("heads", "width"), [(3, 32), (5, 32), (4, 31), (4, 33)])
+def test_values_that_are_not_of_the_queries_are_refused(heads, width):
+    with pytest.raises(ValueError, match=f"values of {heads} heads and width {width} for queries of 4 and 32"):
+        attend(*made(3), np.zeros((heads, width, 16), np.float32))
+
+
 @pytest.mark.parametrize("which", [3, 5])
 @pytest.mark.parametrize(("wrong", "said"), [(-1, "-1 to"), (30, "to 30 of a table of")])
 def test_rows_beyond_the_table_are_refused(which, wrong, said):
@@ -119,13 +133,16 @@ def test_rows_beyond_the_table_are_refused(which, wrong, said):
 
 @pytest.mark.parametrize("own_items", [True, False])
 @pytest.mark.parametrize("own_sides", [True, False])
-def test_the_graphs_around_it_get_what_they_ask_for(own_items, own_sides):
+@pytest.mark.parametrize("has_value", [True, False])
+def test_the_graphs_around_it_get_what_they_ask_for(own_items, own_sides, has_value):
     query, _, item, row, side, side_row, index, size, own = asked = made(4)
     inputs = {"list_index": index, "list_size": size, "list_of": own, "candidate_row": own}
     inputs |= {"retrieved_row": row[None, None], "retrieved_gap": side_row[None, None]}
     made_before = {"query": query[None, None]}
     made_before |= {"side": side[side_row][None, None]} if own_sides else {"side_of_gap": side}
     made_before |= {"item": item[row][None, None]} if own_items else {}
+    asked = valued(asked, 4, 5) if has_value else asked
+    made_before |= {"value": asked[-1]} if has_value else {}
     logit, weight = attend_in_lists(
         lambda given: made_before if given is inputs else {},
         lambda given: [
@@ -188,8 +205,8 @@ PORTABLE = """
 import sys
 import numpy as np
 from store.attention import attend
-from tests.store.test_attention import made
-pooled, pooled_item, weight = attend(*made(7, 9, 3, 40, 8, 4, 30, 200, scale=0.5), weighs=True)
+from tests.store.test_attention import made, valued
+pooled, pooled_item, weight = attend(*valued(made(7, 9, 3, 40, 8, 4, 30, 200, scale=0.5), 1, 24), weighs=True)
 np.savez(sys.argv[1], pooled=pooled, pooled_item=pooled_item, weight=weight)
 """
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from export.layers.attention import HeadOutput, TargetAttention, attend_to_few, side_by_side
+from export.layers.attention import HeadOutput, TargetAttention, attend_to_few
 
 WIDTH, SIDE, HEADS, PER_HEAD = 16, 4, 3, 5
 
@@ -15,7 +15,7 @@ def test_it_is_attention_and_then_the_output(users):
     target, behaviour = torch.randn(users, 1, 7, WIDTH), torch.randn(users, 1, 9, WIDTH + SIDE)
     mask = torch.rand(users, 1, 9) < 0.6
     with torch.inference_mode():
-        expected = out(side_by_side(attention(target, behaviour, mask)[0], WIDTH), WIDTH)
+        expected = out(attention(target, behaviour, mask)[0])
         found = attend_to_few(attention, target, behaviour, mask, out.of_each(behaviour))
     assert torch.allclose(found, expected, atol=1e-5)
     assert float(expected.abs().max()) > 0.1
