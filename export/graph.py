@@ -99,7 +99,7 @@ def _export(
     shapes = [{axis: free[letter] for axis, letter in enumerate(axes[name]) if letter in free} for name in names]
     # an axis of size 1 would be taken for a constant: the tracing request has at least 2 on every free one
     arguments = [torch.from_numpy(_at_least_two(arrays[name], shape)) for name, shape in zip(names, shapes, strict=True)]
-    for name in ("torch.onnx", "onnx_ir"):
+    for name in ("torch.onnx", "onnx_ir", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals

@@ -55,7 +55,9 @@ def _run(bundle: Bundle, graph: str, inputs: GraphInputs) -> list[NDArray[Any]]:
 
 def _named(bundle: Bundle, graph: str, inputs: GraphInputs) -> GraphInputs:
     """Outputs by name, in their order."""
-    session = onnxruntime.InferenceSession(bundle.folder / graph, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of what the exporter left in a graph
+    session = onnxruntime.InferenceSession(bundle.folder / graph, options, providers=["CPUExecutionProvider"])
     names = {node.name for node in session.get_inputs()}
     found = session.run(None, {name: value for name, value in {**bundle.tables, **inputs}.items() if name in names})
     return dict(zip((node.name for node in session.get_outputs()), found, strict=True))
