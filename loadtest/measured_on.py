@@ -1,11 +1,15 @@
-"""What the pages of all benchmarks have in common: where and with what was measured, and tables."""
+"""What the pages of all benchmarks have in common: where and with what was measured, how fast the machine was, and tables."""
 
 import os
 import platform
 import subprocess
+import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any
+
+import numpy as np
 
 from export.report.machine import machine
 
@@ -48,6 +52,22 @@ def _installed(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def reference_ms() -> float:
+    """Time of work that never changes, on one core: a sort, products, a loop of the interpreter. Median of nine.
+
+    By it the hours of a machine can be compared whose speed others have a share in. Cost: a tenth of a second.
+    """
+    values = np.random.default_rng(0).random(200_000)
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        np.sort(values)
+        np.multiply(values, values).sum()
+        sum(i for i in range(20_000))
+        times.append((time.perf_counter() - started) * 1000)
+    return median(times)
 
 
 def table(names: list[str], rows: list[list[str]]) -> str:

@@ -22,7 +22,8 @@ HOW = f"""\
 Rounds: ROUNDS; medians of them and (smallest-largest). Open loop, latency from the intended sending; generator, scorer and \
 store on these cores; a point is SECONDS s or MOST requests, whichever comes first, after a warm-up. A request that is refused, \
 not answered or degraded is an error and counts as {SLOWER_THAN_ANY_LIMIT_MS:,.0f} ms. CPU is that of the scorer's process, per \
-request. Users, categories and items are made up by Zipf laws; weights are random, which speed does not depend on.
+request. Users, categories and items are made up by Zipf laws; weights are random, which speed does not depend on. \
+Reference: work that never changes, just before each point; where it took longer, the machine was slower.
 """
 STAGES_ARE = """\
 ## Where the time goes
@@ -98,7 +99,7 @@ def head_line(head: dict[str, Any], command: str) -> str:
 def _page(measured: Sequence[Measured], head: dict[str, Any], length: Length, command: str, note: str) -> str:
     names, rounds = ["work", "model", "behaviours"], max(len(one.points) for one in measured)
     how = HOW.replace("ROUNDS", str(rounds)).replace("SECONDS", f"{length.seconds:g}").replace("MOST", f"{length.most:,}")
-    results = ["offered/s", "n", "p50 ms", "p99 ms", "target", "CPU ms", "target", "errors", "met"]
+    results = ["offered/s", "n", "p50 ms", "p99 ms", "target", "CPU ms", "target", "errors", "reference ms", "met"]
     parts = [
         f"# Speed\n\n{head_line(head, command)}", note, how,
         table([*names, *results], [_result(one) for one in measured]), _ratios(measured), STAGES_ARE,
@@ -120,7 +121,8 @@ def _result(one: Measured) -> list[str]:
     p99_limit, cpu_limit = ("" if limit is None else f"{limit:g}" for limit in wanted.values())
     said = "" if not met else "yes" if all(met) else "no"
     return [
-        *_names(work), f"{work.per_s:g}", f"{row['n']:,}", p50, p99, p99_limit, cpu, cpu_limit, one.errors, said
+        *_names(work), f"{work.per_s:g}", f"{row['n']:,}", p50, p99, p99_limit, cpu, cpu_limit, one.errors,
+        f"{ms(one.middle('reference_ms'))} ({one.spread('reference_ms')})", said,
     ]  # fmt: skip
 
 

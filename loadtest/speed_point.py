@@ -14,6 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from loadtest.bench_setup import Serving
+from loadtest.measured_on import reference_ms
 from loadtest.open_loop import Job, Outcome, offer_apart
 from loadtest.scorer_client import ScorerClient
 from loadtest.service_process import cpu_s, service_process
@@ -57,6 +58,7 @@ class Point:
     unaccounted_ms: float  # largest difference of an answer's total and the sum of its stages
     generator_cpu: float  # cores
     late_p99_ms: float  # the generator's own part: from intended to real sending
+    reference_ms: float  # of work that never changes, just before: how fast the machine was
 
 
 @contextmanager
@@ -93,6 +95,7 @@ def check(scorer: RunningScorer, body: bytes) -> int:
 
 def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, length: Length) -> Point:
     """Warm up, then offer requests at a constant rate."""
+    reference = reference_ms()
     count = max(int(min(length.seconds * per_s, length.most)), 1)
     warm = Job(scorer.port, requests, per_s, max(int(length.warm_up_s * per_s), 1))
     offer_apart(warm)
@@ -111,7 +114,7 @@ def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, leng
         outside_ms=round(float(np.nanmedian(outcome.answer_ms - times[:, -1])), 3) if len(timed) > 1 else np.nan,
         unaccounted_ms=round(float(np.abs(timed[:, :-1].sum(axis=1) - timed[:, -1]).max()), 4),
         generator_cpu=round(outcome.cpu_s * per_s / count, 3),
-        late_p99_ms=round(float(np.nanpercentile(outcome.late_ms, 99)), 3),
+        late_p99_ms=round(float(np.nanpercentile(outcome.late_ms, 99)), 3), reference_ms=round(reference, 2),
     )  # fmt: skip
 
 

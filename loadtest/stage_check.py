@@ -8,10 +8,9 @@ clock of the processor cancels; beside each stands its noise, which is how far t
 
 import http.client
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rich.table import Table
 
 from loadtest.bench_setup import bundles_of
 from loadtest.bench_world import BenchWorld
-from loadtest.measured_on import facts
+from loadtest.measured_on import facts, reference_ms
 from loadtest.service_process import cpu_s
 from loadtest.speed_point import RunningScorer, running_scorer, stage_times
 from loadtest.speed_table import FOLDER, RESULTS, SIZES, bench_store
@@ -106,19 +105,6 @@ def compared(kept: Figures, now: Figures) -> tuple[list[str], Table]:
         row, _, stage = name.rpartition(" ")
         table.add_row(row, stage, f"{before['ms']:.3f}", f"{after['ms']:.3f}", f"{ratio:.2f}", f"{noise:.0%}", said)
     return slower, table
-
-
-def reference_ms() -> float:
-    """Time of work that never changes, on one core: a sort, products, a loop of the interpreter. Median of nine."""
-    values = np.random.default_rng(0).random(200_000)
-    times = []
-    for _ in range(9):
-        started = time.perf_counter()
-        np.sort(values)
-        np.multiply(values, values).sum()
-        sum(i for i in range(20_000))
-        times.append((time.perf_counter() - started) * 1000)
-    return median(times)
 
 
 def _figure(blocks: list[float], unit: float) -> dict[str, float]:

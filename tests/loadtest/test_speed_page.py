@@ -14,13 +14,13 @@ from service.metrics import STAGES, StageTimer
 
 HEAD = {"made": "now", "machine": "m, 2 cores", "commit": "abc", "load_before": 0.1, "versions": {"numpy": "2"}}
 STAGE = dict.fromkeys(STAGES, 1.0)
-POINT = Point(100, 0, {}, 5.0, 10.0, 3.0, STAGE, STAGE, 6.0, 0.4, 0.001, 0.05, 0.2)
+POINT = Point(100, 0, {}, 5.0, 10.0, 3.0, STAGE, STAGE, 6.0, 0.4, 0.001, 0.05, 0.2, 9.0)
 
 
 def measured(model: str = "twin", life: int = 10_000, p99=(10.0, 30.0, 11.0), cpu=(3.0, 3.2, 9.0), errors=(0, 2, 1)) -> Measured:
     points = [
-        replace(POINT, p99_ms=slow, cpu_ms=used, errors=wrong, kinds={"504": wrong} if wrong else {})
-        for slow, used, wrong in zip(p99, cpu, errors, strict=True)
+        replace(POINT, p99_ms=slow, cpu_ms=used, errors=wrong, kinds={"504": wrong} if wrong else {}, reference_ms=reference)
+        for slow, used, wrong, reference in zip(p99, cpu, errors, (9.0, 9.5, 14.0), strict=True)
     ]
     return Measured(Work("scan", model, life, 30, p99_ms=12, cpu_ms=4, life=life), life, points)
 
@@ -45,12 +45,13 @@ def test_a_row_is_met_if_both_targets_are(tmp_path, change, met):
     line = next(line for line in page.splitlines() if line.startswith("| scan | twin | 10,000 | 30 |"))
     assert line.split(" | ")[-1] == f"{met} |"
     assert f"{min(change.get('p99', (10.0,))):g}-30" in line  # the spread
+    assert line.split(" | ")[-2] == "9.5 (9-14)"  # of the machine's own speed
 
 
 def test_a_row_without_targets_is_neither_met_nor_missed(tmp_path):
     one = measured()
     page = write([replace(one, work=replace(one.work, p99_ms=None, cpu_ms=None))], HEAD, tmp_path, Length()).read_text()
-    assert next(line for line in page.splitlines() if line.startswith("| scan")).endswith("| 3 (504: 3) |  |")
+    assert next(line for line in page.splitlines() if line.startswith("| scan")).endswith("| 3 (504: 3) | 9.5 (9-14) |  |")
 
 
 def test_long_lives_are_compared_with_shorter_ones(tmp_path):
