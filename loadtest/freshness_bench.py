@@ -51,12 +51,12 @@ def measure(rate: int = 1_000, seconds: int = 20, bundle: Path | None = None) ->
     result: dict[str, Any] = {"offered_per_s": rate, "seconds": seconds, "load_before": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as folder, embedded_store(Path(folder) / "store") as url:
         redis = connect(url)
-        data, item, category, width = _fill(redis, bundle)
+        data, item = _fill(redis, bundle)
         with service_process("consume", "/metrics", LOG, CTR_REDIS_URL=url, CTR_DATA=data) as (consumer, _):
             sent, seen = spawn.Queue(), spawn.Queue()
-            leaf = (keys.tree(data, PROBE), category, width)
+            probe = keys.tree(data, PROBE)
             processes = [
-                spawn.Process(target=_watch, args=(url, *leaf, rate * seconds // PROBED, seconds + DRAIN_S, seen)),
+                spawn.Process(target=_watch, args=(url, probe, rate * seconds // PROBED, seconds + DRAIN_S, seen)),
                 spawn.Process(target=_send_entries, args=(url, keys.events(data), item, rate, seconds, sent)),
             ]
             result["stream"] = _run(redis, consumer, processes, lambda: _stream_row(sent.get(), seen.get()), seconds)
@@ -73,8 +73,8 @@ def measure(rate: int = 1_000, seconds: int = 20, bundle: Path | None = None) ->
     return result
 
 
-def _fill(redis: Redis, bundle: Path | None) -> tuple[str, str, int, int]:
-    """Schema, items and trees; the data set, the probe's item and its category row, bytes of a record."""
+def _fill(redis: Redis, bundle: Path | None) -> tuple[str, str]:
+    """Schema, items and trees; the data set and the probe's item."""
     if bundle is None:
         schema = Schema(data="bench", cross_features=[CrossFeature(name=f"f{j}", edges=[1.0]) for j in range(4)], context=[])
         ids = [f"i{i}" for i in range(20_000)]
@@ -89,7 +89,7 @@ def _fill(redis: Redis, bundle: Path | None) -> tuple[str, str, int, int]:
         row = random.integers(FIRST_KNOWN, registry.item_rows, LIFE).astype(np.int32)
         ts = np.sort(random.integers(1_400_000_000, 1_500_000_000, LIFE))
         tree.write(f"u{user}", Behaviours.in_order(row, registry.category[row], ts, np.zeros((LIFE, crosses), np.uint8)))
-    return schema.data, registry.ids[0], int(registry.category[FIRST_KNOWN]), 8 + crosses
+    return schema.data, registry.ids[0]
 
 
 def _events(item: str, count: int) -> list[bytes]:
@@ -112,13 +112,13 @@ def _send_entries(url: str, stream: str, item: str, rate: int, seconds: int, out
     out.put((time.perf_counter() - started, time.process_time() - cpu, ids))
 
 
-def _watch(url: str, key: str, category: int, width: int, count: int, limit_s: float, out: Any) -> None:
-    """Read the length of the probe's leaf again and again; out: when each behaviour was first seen, Unix ms."""
+def _watch(url: str, key: str, count: int, limit_s: float, out: Any) -> None:
+    """Read again and again how many behaviours the probe's tree has; out: when each was first seen, Unix ms."""
     redis, end = connect(url), time.monotonic() + limit_s
     seen: list[float] = []
     while len(seen) < count and time.monotonic() < end:
-        length = redis.hstrlen(key, str(category))
-        seen += [time.time() * 1000] * (max(length - 8, 0) // width - len(seen))
+        total = int(redis.hget(key, keys.TOTAL_FIELD) or 0)
+        seen += [time.time() * 1000] * (total - len(seen))
         time.sleep(0.0005)
     out.put(seen)
 

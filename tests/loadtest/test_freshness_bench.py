@@ -1,9 +1,14 @@
 """The freshness of events on a small scale: both ways are measured, nothing is lost; no time is asserted."""
 
+import queue
+
 from loadtest import freshness_bench
-from loadtest.freshness_bench import LIFE, measure
+from loadtest.freshness_bench import LIFE, PROBE, _watch, measure
+from store import keys
 from store.behaviour_tree import BehaviourTree
 from tests.service.tiny import Tiny
+from tests.store.events import behaviours_of
+from tests.store.long_categories import LONG, events
 
 
 def test_both_ways_are_measured(tmp_path, monkeypatch):
@@ -22,7 +27,14 @@ def test_both_ways_are_measured(tmp_path, monkeypatch):
 
 def test_trees_are_there_before_the_events(redis, monkeypatch):
     monkeypatch.setattr(freshness_bench, "USERS", 2)
-    data, item, category, width = freshness_bench._fill(redis, None)
-    assert (item, category, width) == ("i0", 2, 12)
+    data, item = freshness_bench._fill(redis, None)
+    assert item == "i0"
     life = BehaviourTree(redis, data, 4).read_life("u1")
     assert (len(life.behaviours), life.bad_records) == (LIFE, 0)
+
+
+def test_every_behaviour_is_seen_however_many_a_category_has(redis, store_url, data_name):
+    BehaviourTree(redis, data_name, 1).write(PROBE, behaviours_of(*events(LONG)))
+    seen = queue.SimpleQueue()
+    _watch(store_url, keys.tree(data_name, PROBE), LONG, 5, seen)
+    assert len(seen.get()) == LONG
