@@ -206,13 +206,15 @@ import sys
 import numpy as np
 from store.attention import attend
 from tests.store.test_attention import made, valued
-pooled, pooled_item, weight = attend(*valued(made(7, 9, 3, 40, 8, 4, 30, 200, scale=0.5), 1, 24), weighs=True)
-np.savez(sys.argv[1], pooled=pooled, pooled_item=pooled_item, weight=weight)
+asked = made(7, 9, 3, 40, 8, 4, 30, 200, scale=0.5)
+pooled, pooled_item, weight = attend(*asked, weighs=True)
+projected, _, _ = attend(*valued(asked, 1, 24))
+np.savez(sys.argv[1], pooled=pooled, pooled_item=pooled_item, weight=weight, projected=projected)
 """
 
 
 def test_a_processor_without_these_instructions_gives_the_same_answers(tmp_path):
     """Sums may be rounded in other places."""
     own, other = answers_of_two_processors(PORTABLE, tmp_path)
-    for name in ("pooled", "pooled_item", "weight"):
+    for name in ("pooled", "pooled_item", "weight", "projected"):
         np.testing.assert_allclose(own[name], other[name], atol=1e-6)
