@@ -71,6 +71,12 @@ class Parent(Multiprocess):
         finally:
             self.config.timeout_worker_healthcheck = healthy_s
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace who died. One that dies while it is asked ends its pipe, once nobody else holds the pipe's other end."""
+        for process in self.processes:
+            process.child_conn.close()  # ours; else it would count as slow to answer, for 5 s
+        super().keep_subprocess_alive()
+
     def terminate_all(self) -> None:
         """SIGTERM for each process; all close the listener after this."""
         super().terminate_all()
