@@ -26,16 +26,12 @@ POOLED_AXES = {"pooled": ("U", "G", "S", "HV"), "pooled_item": ("U", "G", "S", "
 class _Before(nn.Module):
     """Queries of the candidates, what the kernel cannot read of the behaviours in the table of items, and W_v if there is one."""
 
-    def __init__(self, model: AttendingModel, names: list[str]) -> None:
+    def __init__(self, model: AttendingModel, names: list[str], has_values: bool) -> None:
         super().__init__()
         self.model, self.names = model, names
         self.own_items = model.tells_outcomes or model.config.dim % LANES != 0  # else they stand in the table
-        self.outputs = [
-            QUERY,
-            *[ITEM] * self.own_items,
-            SIDE if model.gap is None else SIDE_OF_GAP,
-            *[VALUE] * (model.out is not None),
-        ]
+        side = SIDE if model.gap is None else SIDE_OF_GAP
+        self.outputs = [QUERY, *[ITEM] * self.own_items, side, *[VALUE] * has_values]
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         read = dict(zip(self.names, inputs, strict=True))
@@ -44,8 +40,9 @@ class _Before(nn.Module):
         user = self.model.user(item_vector, read)
         side = self.model.side(user) if self.model.gap is None else self.model.gap.weight
         vectors = [user.item, side] if self.own_items else [side]
-        value = [] if self.model.out is None else [self.model.out.values(query.shape[-1])]
-        return (query, *(torch.cat([vector, _beyond(vector)], dim=-1) for vector in vectors), *value)
+        value = self.model.out.values(query.shape[-1])
+        padded = [torch.cat([vector, _beyond(vector)], dim=-1) for vector in vectors]
+        return (query, *padded) if value is None else (query, *padded, value)
 
 
 def _beyond(vector: Tensor) -> Tensor:
@@ -63,8 +60,7 @@ class _After(nn.Module):
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor]:
         read = dict(zip(self.names, inputs, strict=True))
         target = nn.functional.embedding(read["candidate_row"], item_vector)
-        interest = read["pooled"] if self.model.out is None else self.model.out.out(read["pooled"])
-        found = Interest(interest, read["pooled_item"])
+        found = Interest(self.model.out.of_valued(read["pooled"]), read["pooled_item"])
         return (self.model.scored(target, found, item_vector, read).logit,)
 
 
@@ -80,10 +76,10 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
     target = torch.from_numpy(tables[ITEM_VECTOR])[:1].reshape(1, 1, 1, -1)
     with torch.no_grad():
         _, _, heads, _, width = model.queries(target).shape
+        value = model.out.values(width)
     of_all = (1, 1, inputs["candidate_row"].shape[2])
-    of_each = width if model.out is None else model.out.value.shape[-1]
-    arrays["pooled"] = np.zeros((*of_all, heads * of_each), np.float32)
+    arrays["pooled"] = np.zeros((*of_all, heads * (width if value is None else value.shape[2])), np.float32)
     arrays["pooled_item"] = np.zeros((*of_all, target.shape[-1]), np.float32)
-    part = _Before(model, before)
+    part = _Before(model, before, value is not None)
     export_part(part, before, arrays, axes, part.outputs, folder / BEFORE)
     export_part(_After(model, after), after, arrays, axes, ["logit"], folder / AFTER)

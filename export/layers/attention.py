@@ -58,13 +58,6 @@ def attend(query: Tensor, behaviour: Tensor, mask: Tensor) -> tuple[Tensor, Tens
     return torch.matmul(weight.flatten(2, 3), behaviour).reshape(shape), weight
 
 
-def side_by_side(pooled: Tensor, item_dim: int) -> Tensor:
-    """What the heads pooled, [U, G, H, S, D + E], as one vector of each target: the heads' items, then their sides,
-    [U, G, S, H * D + H * E]."""
-    item, side = torch.split(pooled.transpose(2, 3), [item_dim, pooled.shape[-1] - item_dim], dim=-1)
-    return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)
-
-
 def attend_to_few(attention: TargetAttention, target: Tensor, behaviour: Tensor, mask: Tensor, value: Tensor) -> Tensor:
     """What the heads of `attention` make of values in place of the behaviours, summed: for fewer behaviours than targets.
 
@@ -104,10 +97,34 @@ class HeadOutput(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """float32 [U, G, S, D] of what the heads pooled [U, G, H, S, W]."""
         valued = torch.matmul(pooled, self.values(pooled.shape[-1]))  # [U, G, H, S, d]
-        out: Tensor = self.out(valued.transpose(2, 3).flatten(3))
+        return self.of_valued(valued.transpose(2, 3).flatten(3))
+
+    def of_valued(self, valued: Tensor) -> Tensor:
+        """The same of [U, G, S, H * d], times W_v already."""
+        out: Tensor = self.out(valued)
         return out
 
     def _out_of_each(self) -> Tensor:
         """W_o in parts: float32 [H, d, out]."""
         heads, _, width = self.value.shape
         return torch.unflatten(self.out.weight.T, 0, (heads, width))
+
+
+class SideBySide(nn.Module):
+    """In place of a `HeadOutput` where there is no W_v: what the heads pooled as one vector, their items, then their sides."""
+
+    def __init__(self, item_dim: int) -> None:
+        super().__init__()
+        self.item_dim = item_dim
+
+    def values(self, width: int) -> None:
+        """None: a behaviour's vector is its value."""
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """float32 [U, G, S, H * D + H * E] of what the heads pooled [U, G, H, S, D + E]."""
+        item, side = torch.split(pooled.transpose(2, 3), [self.item_dim, pooled.shape[-1] - self.item_dim], dim=-1)
+        return torch.cat([item.flatten(3), side.flatten(3)], dim=-1)
+
+    def of_valued(self, valued: Tensor) -> Tensor:
+        """What stands side by side already."""
+        return valued

@@ -9,19 +9,19 @@ what is before it and what is after it are two small graphs, and between them ea
 import torch
 from torch import Tensor, nn
 
-from export.layers.attention import HeadOutput, TargetAttention, attend, side_by_side
+from export.layers.attention import HeadOutput, SideBySide, TargetAttention, attend
 from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 
 
 class AttendingModel(CTRModel):
-    """Subclasses say what is asked, of what, and what is made of the answer: an `out`, or nothing."""
+    """Subclasses say what is asked, of what, and by `out` what is made of the answer."""
 
     attention: TargetAttention
 
     def __init__(self, shape: DataShape, config: ModelConfig, interest_dim: int) -> None:
         super().__init__(shape, config, interest_dim)
         self.gap: nn.Embedding | None = None  # of the time gap's bucket, where that is all that stands beside an item
-        self.out: HeadOutput | None = None  # where there is a W_v; else the interest is what the heads pooled, `side_by_side`
+        self.out: HeadOutput | SideBySide = SideBySide(config.dim)
 
     def queries(self, target: Tensor) -> Tensor:
         """float32 [U, G, H, S, D + E] of targets [U, G, S, D]."""
@@ -39,6 +39,4 @@ class AttendingModel(CTRModel):
 
     def found(self, pooled: Tensor) -> Interest:
         """The interest without its weights, of what the heads pooled, float32 [U, G, H, S, D + E]."""
-        dim = self.config.dim
-        interest = side_by_side(pooled, dim) if self.out is None else self.out(pooled)
-        return Interest(interest, pooled[..., :dim].mean(dim=2))
+        return Interest(self.out(pooled), pooled[..., : self.config.dim].mean(dim=2))
