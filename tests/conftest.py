@@ -45,4 +45,4 @@ def world(tmp_path_factory, store_url):
     """Every model trained on real data for a day's impressions, bundled; all behaviours loaded into the session's store."""
     from tests.world import build_world  # it brings torch, which most tests do without
 
-    return build_world(tmp_path_factory.mktemp("world"), store_url)
+    return build_world(tmp_path_factory.mktemp("world", numbered=False), store_url)  # minutes: refuses to be built a second time

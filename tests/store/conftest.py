@@ -24,19 +24,25 @@ ON_EVERY_SERVER = (  # test modules that run on all kinds
 def pytest_generate_tests(metafunc):
     """Valkey 9 and, where it is installed, Redis 7.0."""
     if "store_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".test_")[2] in ON_EVERY_SERVER:
-        metafunc.parametrize("store_url", KINDS, indirect=True, scope="session")
+        metafunc.parametrize("server_kind", KINDS, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def store_url(request, store_url, tmp_path_factory):
-    """The session's own server, or one of the kind that the test asks for."""
-    kind = getattr(request, "param", "valkey")
-    if KINDS[kind] is None:
+def server_kind(request):
+    """The kind that the test asks for. Were it asked of `store_url`, the session's own server would end with each change of
+    kind, and all that is loaded into it be built anew."""
+    return getattr(request, "param", "valkey")
+
+
+@pytest.fixture(scope="session")
+def store_url(server_kind, store_url, tmp_path_factory):
+    """The session's own server, or one of another kind."""
+    if KINDS[server_kind] is None:
         pytest.skip(NO_REDIS)
-    if kind == "valkey":
+    if server_kind == "valkey":
         yield store_url
         return
-    server = Server(KINDS[kind], tmp_path_factory.mktemp(kind))
+    server = Server(KINDS[server_kind], tmp_path_factory.mktemp(server_kind))
     server.start()
     yield server.url
     server.kill()
