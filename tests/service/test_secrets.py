@@ -41,7 +41,7 @@ def ran(bundles, url, **settings):
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log, stdout=log)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as client:
                 wait_until_live(client, process, log)
                 answers = "\n".join(f"{answer.status_code} {answer.headers} {answer.text}" for answer in calls(client))
         finally:
