@@ -45,4 +45,8 @@ def world(tmp_path_factory, store_url):
     """Every model trained on real data for a day's impressions, bundled; all behaviours loaded into the session's store."""
     from tests.world import build_world  # it brings torch, which most tests do without
 
-    return build_world(tmp_path_factory.mktemp("world", numbered=False), store_url)  # minutes: refuses to be built a second time
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all processes
+    (folder / "world").mkdir(exist_ok=True)
+    return build_world(folder / "world", store_url)

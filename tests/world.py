@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +37,40 @@ class World:
 
 
 def build_world(folder: Path, store_url: str) -> World:
-    """Prepare, train, bundle and load. Cost: about a minute."""
-    dataset = prepare(DATA, into=folder / "data")
-    runs, bundles = {}, folder / "bundles"
+    """Prepare, train, bundle and load. Cost: two minutes; one of two processes that do it together.
+
+    Args:
+        folder: of all processes of a run of tests; what one has begun another waits for.
+    """
+    once(folder, "data", lambda: prepare(DATA, into=folder / "data"))
+    wait_for(folder, ["data"])
+    dataset, runs, bundles = Dataset.open(folder / "data" / DATA), folder / "runs", folder / "bundles"
     for name in list_models():
-        runs[name] = train(dataset, name, TrainSettings(days=1), runs=folder / "runs")
-        make_bundle(dataset, runs[name], bundles)
+        once(
+            folder, name, lambda name=name: make_bundle(dataset, train(dataset, name, TrainSettings(days=1), runs=runs), bundles)
+        )
+    wait_for(folder, list_models())
     load(Prepared.open(folder / "data" / DATA), store_url, lambda one: None)
-    return World(folder, dataset, runs, bundles, store_url)
+    return World(folder, dataset, {name: Run.open(DATA, name, dataset, runs) for name in list_models()}, bundles, store_url)
+
+
+def once(folder: Path, name: str, make: Callable[[], object]) -> None:
+    """Make it, if no process has begun to."""
+    try:
+        (folder / f"{name}.begun").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    make()
+    (folder / f"{name}.made").touch()
+
+
+def wait_for(folder: Path, names: list[str], limit_s: float = 250) -> None:
+    """Return once all are made, by whichever process."""
+    end = time.monotonic() + limit_s
+    while missing := [name for name in names if not (folder / f"{name}.made").exists()]:
+        if time.monotonic() > end:
+            raise AssertionError(f"{folder}: another process has begun but not made {', '.join(missing)} within {limit_s} s")
+        time.sleep(0.1)
 
 
 @contextmanager
