@@ -48,8 +48,8 @@ FORWARDS_ARE = """\
 in its zoo (LongCTR), torch in eager mode without gradients, a row a candidate with the sequence in each; sizes are ours (sdim: \
 16 signatures of 3 bits, where the package's default is one of 4). **onnxruntime**: our own model, exported as it is written for \
 a batch, the user's tensors repeated: keys projected per behaviour, DIN's unit over [q, k, q - k, q * k], the search as MatMul \
-and TopK; its scores equal ours. What it costs to repeat the user is not in the times. Processes of their own, in turns; \
-medians. `peak`: most memory the process had with two threads, `before`: before its first turn.
+and TopK; its scores equal ours. What it costs to repeat the user is not in the times. Processes of their own, in turns \
+of 0.3 s or one call; medians. `peak`: most memory the process had with two threads, `before`: before its first turn.
 """
 SERVER_COLUMNS = (
     "model", "system", "p50 ms", "p99 ms", "CPU ms", "times ours: p50", "p99", "CPU", "saturated/s", "idle", "processes", "errors"

@@ -22,6 +22,27 @@ def test_time_is_the_turns_and_what_it_prints_is_no_answer(tmp_path):
     assert "noise" in (tmp_path / "log").read_text()
 
 
+COLD = """
+import time
+from loadtest.turns import answer_turns
+cold = []
+def work():
+    print("call")
+    time.sleep(0.2 if len(cold) % 100 == 0 else 0.02)
+    cold.append(1)
+answer_turns(work)
+"""
+LONG = "import time; from loadtest.turns import answer_turns; answer_turns(lambda: (print('call'), time.sleep(0.4)))"
+
+
+def test_short_work_is_done_until_it_is_warm_and_long_work_once(tmp_path):
+    with contender("cold", [sys.executable, "-c", COLD], ENVIRONMENT, tmp_path / "cold") as child:
+        assert 20 <= child.turn()["ms"] < 100
+    with contender("long", [sys.executable, "-c", LONG], ENVIRONMENT, tmp_path / "long") as child:
+        assert 400 <= child.turn()["ms"] < 800
+    assert (tmp_path / "long").read_text().count("call") == 1
+
+
 def test_memory_is_the_childs_own_and_its_highest(tmp_path):
     mine = np.ones(40_000_000)  # 320 MB: a child must not inherit the mark of its parent
     with contender("greedy", [sys.executable, "-c", GREEDY], ENVIRONMENT, tmp_path / "log") as child:
