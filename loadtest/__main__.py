@@ -52,7 +52,7 @@ def bench_command(
 ) -> None:
     """Measure, and write loadtest/results/.
 
-    table: latency and CPU at constant rates, about an hour. curves: against rate, behaviours and candidates, about 20.
+    table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
     store: bytes, reads, appends, loads, states and freshness, about three. kernels: the searches beside libraries, one.
     peers: other servers, FuxiCTR and a plain export beside ours, about 20.
     """

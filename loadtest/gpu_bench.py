@@ -1,6 +1,6 @@
 """make bench-gpu: the speed table with graphs and searches on a GPU, and 1,000 candidates over 10^5 behaviours.
 
-The same rows, requests and generator as `make bench`; into loadtest/results/gpu/. It has never been run on a GPU so far.
+The same rows, requests and generator as `make bench`; into loadtest/results/gpu/.
 """
 
 from collections.abc import Mapping, Sequence

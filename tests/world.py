@@ -60,16 +60,23 @@ def once(folder: Path, name: str, make: Callable[[], object]) -> None:
         (folder / f"{name}.begun").touch(exist_ok=False)
     except FileExistsError:
         return
-    make()
+    try:
+        make()
+    except BaseException:
+        (folder / f"{name}.failed").touch()
+        raise
     (folder / f"{name}.made").touch()
 
 
-def wait_for(folder: Path, names: list[str], limit_s: float = 250) -> None:
-    """Return once all are made, by whichever process."""
+def wait_for(folder: Path, names: list[str], limit_s: float = 150) -> None:
+    """Return once all are made, by whichever process; an error if one failed, or has not made them by then."""
     end = time.monotonic() + limit_s
     while missing := [name for name in names if not (folder / f"{name}.made").exists()]:
-        if time.monotonic() > end:
-            raise AssertionError(f"{folder}: another process has begun but not made {', '.join(missing)} within {limit_s} s")
+        failed = [name for name in missing if (folder / f"{name}.failed").exists()]
+        if failed or time.monotonic() > end:
+            raise AssertionError(
+                f"{folder}: another process {'failed to make' if failed else 'is still making'} {failed or missing}"
+            )
         time.sleep(0.1)
 
 
