@@ -1,5 +1,6 @@
 """A small real world: complete_journey, every model trained for one day's impressions, bundled and loaded."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -40,44 +42,31 @@ def build_world(folder: Path, store_url: str) -> World:
     """Prepare, train, bundle and load. Cost: two minutes; one of two processes that do it together.
 
     Args:
-        folder: of all processes of a run of tests; what one has begun another waits for.
+        folder: of all processes of a run of tests, which share the models out among them.
     """
-    once(folder, "data", lambda: prepare(DATA, into=folder / "data"))
-    wait_for(folder, ["data"])
+    once(folder / "data.made", lambda: prepare(DATA, into=folder / "data"))
     dataset, runs, bundles = Dataset.open(folder / "data" / DATA), folder / "runs", folder / "bundles"
-    for name in list_models():
-        once(
-            folder, name, lambda name=name: make_bundle(dataset, train(dataset, name, TrainSettings(days=1), runs=runs), bundles)
-        )
-    wait_for(folder, list_models())
+
+    def make(name: str) -> None:
+        make_bundle(dataset, train(dataset, name, TrainSettings(days=1), runs=runs), bundles)
+
+    for wait in (False, True):  # first what no other process is making
+        for name in list_models():
+            once(folder / f"{name}.made", partial(make, name), wait)
     load(Prepared.open(folder / "data" / DATA), store_url, lambda one: None)
     return World(folder, dataset, {name: Run.open(DATA, name, dataset, runs) for name in list_models()}, bundles, store_url)
 
 
-def once(folder: Path, name: str, make: Callable[[], object]) -> None:
-    """Make it, if no process has begun to."""
-    try:
-        (folder / f"{name}.begun").touch(exist_ok=False)
-    except FileExistsError:
-        return
-    try:
-        make()
-    except BaseException:
-        (folder / f"{name}.failed").touch()
-        raise
-    (folder / f"{name}.made").touch()
-
-
-def wait_for(folder: Path, names: list[str], limit_s: float = 150) -> None:
-    """Return once all are made, by whichever process; an error if one failed, or has not made them by then."""
-    end = time.monotonic() + limit_s
-    while missing := [name for name in names if not (folder / f"{name}.made").exists()]:
-        failed = [name for name in missing if (folder / f"{name}.failed").exists()]
-        if failed or time.monotonic() > end:
-            raise AssertionError(
-                f"{folder}: another process {'failed to make' if failed else 'is still making'} {failed or missing}"
-            )
-        time.sleep(0.1)
+def once(mark: Path, make: Callable[[], object], wait: bool = True) -> None:
+    """Make it and leave the mark, unless it is there. While another process makes it: wait, or leave it to that one."""
+    with mark.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return
+        if not mark.exists():
+            make()
+            mark.touch()
 
 
 @contextmanager
