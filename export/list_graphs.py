@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.graph import export_part, table_axes
+from export.layers.attention import HeadOutput
 from export.models.attending import AttendingModel
 from export.models.contract import Interest
 from store.attention import ITEM, QUERY, SIDE, SIDE_OF_GAP, VALUE
@@ -26,12 +27,12 @@ POOLED_AXES = {"pooled": ("U", "G", "S", "HV"), "pooled_item": ("U", "G", "S", "
 class _Before(nn.Module):
     """Queries of the candidates, what the kernel cannot read of the behaviours in the table of items, and W_v if there is one."""
 
-    def __init__(self, model: AttendingModel, names: list[str], has_values: bool) -> None:
+    def __init__(self, model: AttendingModel, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
         self.own_items = model.tells_outcomes or model.config.dim % LANES != 0  # else they stand in the table
         side = SIDE if model.gap is None else SIDE_OF_GAP
-        self.outputs = [QUERY, *[ITEM] * self.own_items, side, *[VALUE] * has_values]
+        self.outputs = [QUERY, *[ITEM] * self.own_items, side, *[VALUE] * isinstance(model.out, HeadOutput)]
 
     def forward(self, item_vector: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         read = dict(zip(self.names, inputs, strict=True))
@@ -80,6 +81,6 @@ def write_list_graphs(model: AttendingModel, tables: Mapping[str, NDArray[Any]],
     of_all = (1, 1, inputs["candidate_row"].shape[2])
     arrays["pooled"] = np.zeros((*of_all, heads * (width if value is None else value.shape[2])), np.float32)
     arrays["pooled_item"] = np.zeros((*of_all, target.shape[-1]), np.float32)
-    part = _Before(model, before, value is not None)
+    part = _Before(model, before)
     export_part(part, before, arrays, axes, part.outputs, folder / BEFORE)
     export_part(_After(model, after), after, arrays, axes, ["logit"], folder / AFTER)

@@ -27,7 +27,6 @@ import time
 from loadtest.turns import answer_turns
 cold = []
 def work():
-    print("call")
     time.sleep(0.01 if cold else 0.15)
     cold.append(1)
 answer_turns(work)
