@@ -40,7 +40,7 @@ PART ?= table
 bench: .venv/installed ## measure what PART names (table, curves, store, kernels, peers), into loadtest/results/
 	$(BIN)/python -m loadtest bench --part $(PART)
 
-bench-check: .venv/installed ## stage times against loadtest/results/baseline.json; fails beyond 10 % (4 minutes)
+bench-check: .venv/installed ## stage times beside those of the speed table's commit; fails beyond 10 % (4 to 8 minutes)
 	$(BIN)/python -m loadtest bench-check
 
 bench-gpu: .venv/installed ## the speed table on a GPU, and 1,000 candidates x 10^5 behaviours; needs onnxruntime-gpu

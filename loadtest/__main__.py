@@ -98,13 +98,21 @@ def bench_gpu_command(
 
 @app.command("bench-check")
 def bench_check_command(
-    write: Annotated[bool, typer.Option("--write", help="Keep what is measured as the baseline.")] = False,
+    against: Annotated[str, typer.Option(help="The earlier commit; else the one that loadtest/results/table.json is of.")] = "",
 ) -> None:
-    """Compare stage times and CPU of a few requests with the kept baseline; status 1 where one is over 10 % slower."""
+    """Stage times and CPU of a few requests beside an earlier commit's, in turns; status 1 where one is over 10 % slower."""
     from loadtest.stage_check import check_stages
 
-    if not check_stages(write):
+    if not check_stages(against):
         raise SystemExit(1)
+
+
+@app.command("bench-scorer")
+def bench_scorer_command() -> None:
+    """What bench-check starts of each code: a store and a scorer for its rows, until stdin ends; says its process and port."""
+    from loadtest.stage_check import serve_stages
+
+    serve_stages()
 
 
 @app.command("prove")

@@ -34,7 +34,8 @@ def service_process(
     }
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
-        process = subprocess.Popen([sys.executable, "-m", module, *command.split()], env=environment, stderr=output)
+        words = [sys.executable, "-m", module, *command.split()]
+        process = subprocess.Popen(words, env=environment, stdout=output, stderr=output)
     try:
         end = time.monotonic() + START_S
         while not _answers(f"http://127.0.0.1:{port}{path}"):

@@ -1,32 +1,34 @@
-"""make bench-check: has a stage become slower than the kept baseline?
+"""make bench-check: has a stage become slower than it was at an earlier commit?
 
-A few rows, one request at a time, so that nothing waits for anything: in blocks that take turns, each with a piece of
-work that never changes (`reference_ms`). A block has the median of its requests; of the blocks the lower quartile counts,
-since what disturbs one only makes it slower. It is compared in units of the reference of the same run, so that another
-clock of the processor cancels; beside each stands its noise, which is how far the blocks are apart.
+The earlier code and the present one run beside each other, each with a scorer and a store of its own, and answer the same
+requests one at a time, in blocks that take turns: what other work or the processor's clock does to one, it does to the other.
+A block has the median of its requests; the median of the blocks' ratios counts, with the interval it is in 19 times of 20.
+Times of two days are not compared: a machine that others share in differs by half within an hour.
 """
 
 import http.client
 import json
-from dataclasses import replace
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from loadtest.bench_setup import bundles_of
 from loadtest.bench_world import BenchWorld
-from loadtest.measured_on import facts, reference_ms
+from loadtest.earlier_code import scorer_of, tree_of
 from loadtest.service_process import cpu_s
 from loadtest.speed_point import RunningScorer, running_scorer, stage_times
 from loadtest.speed_table import FOLDER, RESULTS, SIZES, bench_store
-from loadtest.speed_work import DEFAULT, TABLE, USERS, Work, bodies
+from loadtest.speed_work import DEFAULT, TABLE, USERS, bodies
 from service.metrics import STAGES
 
-BASELINE = RESULTS / "baseline.json"
 ROWS = [
     ("short", "din", 50),
     ("state", "sdim", 10_000),
@@ -34,84 +36,97 @@ ROWS = [
     ("scan", "eta", 10_000),
     ("scan", "twin", 10_000),
 ]
-BLOCKS, A_BLOCK = 20, 40  # requests of a row in a block
+WORKS = [work for work in TABLE if (work.work, work.model, work.behaviours) in ROWS and work.serving is DEFAULT]
+BLOCKS, A_BLOCK = 24, 40  # requests of a row and a side in a block
 PATIENT = {"CTR_TIMEOUT_MS": "5000", "CTR_STORE_TIMEOUT_MS": "1000"}  # a busy machine shows as noise, not as an error
 SLOWER, LEAST_MS = 1.10, 0.05  # what fails: beyond both
+CLOCK_MS = 0.001  # of Server-Timing: less is not told apart
 
 console = Console(stderr=True)
-Figures = dict[str, dict[str, float]]  # "row stage" -> ms, the same in references, noise
+Blocks = dict[str, NDArray[np.float64]]  # "row stage" -> ms [2: earlier and now, blocks]
 
 
-def check_stages(write: bool, baseline: Path = BASELINE, folder: Path = FOLDER) -> bool:
-    """Measure and compare, or with `write` keep what was measured; whether nothing became slower. Cost: about four minutes.
+@dataclass(frozen=True)
+class Compared:
+    """A stage of a row: medians of the blocks in ms, the median of their ratios and what it surely exceeds."""
+
+    earlier_ms: float
+    now_ms: float
+    ratio: float
+    at_least: float
+
+    @property
+    def slower(self) -> str:
+        """SLOWER = it is; noisy = it seems so, but the blocks do not agree; else empty."""
+        if self.ratio <= SLOWER or self.now_ms - self.earlier_ms <= LEAST_MS:
+            return ""
+        return "SLOWER" if self.at_least > 1 else "noisy"
+
+
+def check_stages(against: str = "", folder: Path = FOLDER, table: Path = RESULTS / "table.json") -> bool:
+    """Measure both and show them; whether nothing became slower. Cost: four minutes, and four more for a commit's first time.
+
+    Args:
+        against: the earlier commit; empty = the one whose speed `table` has.
 
     Raises:
-        ValueError: there is no baseline.
+        ValueError: no such commit, or one that has no `bench-scorer` yet.
     """
-    if not write and not baseline.is_file():
-        raise ValueError(f"{baseline}: missing; `python -m loadtest bench-check --write` on a quiet machine keeps one")
-    works = [work for work in TABLE if (work.work, work.model, work.behaviours) in ROWS and work.serving is DEFAULT]
-    world = BenchWorld(SIZES)
-    requests = {_name(work): bodies(world, work, USERS[work.life], A_BLOCK) for work in works}
-    bundles, patient = bundles_of(world, DEFAULT, folder), replace(DEFAULT, settings=PATIENT)
-    with bench_store(world, works, USERS, folder) as url, running_scorer(patient, bundles, url) as scorer:
-        figures = in_blocks(scorer, requests)
-    found = {name: facts()[name] for name in ("made", "machine", "commit", "load_before")} | {"figures": figures}
-    if write:
-        baseline.write_text(json.dumps(found, indent=1) + "\n")
-        console.print(f"{baseline}: written")
-        return True
-    kept = json.loads(baseline.read_text())
-    slower, table = compared(kept["figures"], figures)
-    table.caption = f"baseline: {kept['made']}, {kept['machine']}, commit {kept['commit']}; now: {found['machine']}"
-    Console().print(table)
-    return not slower
+    commit = against or str(json.loads(table.read_text())["commit"]).removesuffix("-dirty")
+    tree, world = tree_of(commit, folder / "earlier"), BenchWorld(SIZES)
+    requests = {f"{work.work} {work.model} {work.behaviours}": bodies(world, work, USERS[work.life], A_BLOCK) for work in WORKS}
+    with scorer_of(tree) as earlier, scorer_of(Path.cwd()) as now:
+        compared = {name: compare(blocks) for name, blocks in in_blocks([earlier, now], requests).items()}
+    Console().print(_table(compared, commit))
+    return all(one.slower != "SLOWER" for one in compared.values())
 
 
-def in_blocks(scorer: RunningScorer, requests: dict[str, list[bytes]], blocks: int = BLOCKS) -> Figures:
-    """Each row's stages and the scorer's CPU per request; the first block warms up and is dropped."""
-    connection = http.client.HTTPConnection("127.0.0.1", scorer.port, timeout=30)
-    took: dict[str, list[float]] = {}
-    reference = []
-    for block in range(blocks + 1):
-        for name, of_row in requests.items():
-            before, headers = cpu_s(scorer.pid), []
-            for body in of_row:
-                headers.append(_ask(connection, body))
-            used = (cpu_s(scorer.pid) - before) * 1000 / len(of_row)
-            times = np.median(stage_times(headers), axis=0)
-            for what, ms in zip((*STAGES, "total", "cpu"), (*times.tolist(), used), strict=True):
-                took.setdefault(f"{name} {what}", []).append(ms)
-        reference.append(reference_ms())
-        console.print(f"block {block} of {blocks}: reference {reference[-1]:.2f} ms", highlight=False)
-    connection.close()
-    figures: Figures = {"reference": _figure(reference[1:], 1.0)}
-    unit = figures["reference"]["ms"]
-    return figures | {name: _figure(of_blocks[1:], unit) for name, of_blocks in took.items()}
+def serve_stages(folder: Path = FOLDER) -> None:
+    """Start a scorer with a store for the checked rows, say its process and port on stdout as JSON, and stay until stdin ends."""
+    world, patient = BenchWorld(SIZES), replace(DEFAULT, settings=PATIENT)
+    bundles = bundles_of(world, DEFAULT, folder)
+    with bench_store(world, WORKS, USERS, folder) as url, running_scorer(patient, bundles, url) as scorer:
+        print(json.dumps(asdict(scorer)), flush=True)
+        sys.stdin.read()
 
 
-def compared(kept: Figures, now: Figures) -> tuple[list[str], Table]:
-    """What became slower by more than a tenth, 0.05 ms and its own noise; and a table of all."""
-    table, slower = Table("row", "stage", "baseline ms", "now ms", "ratio", "noise", "slower"), []
-    for name in [name for name in now if name in kept and name != "reference"]:
-        before, after = kept[name], now[name]
-        ratio = after["relative"] / before["relative"] if before["relative"] else 1.0
-        worse = (after["relative"] - before["relative"]) * now["reference"]["ms"]
-        noise = max(before["noise"], after["noise"])
-        said = ""
-        if ratio > SLOWER and worse > LEAST_MS:
-            said = "SLOWER" if ratio - 1 > noise else "noisy"
-        slower += [name] if said == "SLOWER" else []
+def in_blocks(sides: Sequence[RunningScorer], requests: Mapping[str, Sequence[bytes]], blocks: int = BLOCKS) -> Blocks:
+    """Each row's stages, total and the scorer's CPU per request, of both sides; the first block warms up and is dropped."""
+    connections = [http.client.HTTPConnection("127.0.0.1", side.port, timeout=30) for side in sides]
+    took = {f"{row} {what}": np.zeros((len(sides), blocks + 1)) for row in requests for what in (*STAGES, "total", "cpu")}
+    for block in track(range(blocks + 1), "blocks", console=console):
+        for row, of_row in requests.items():
+            for side in sorted(range(len(sides)), reverse=block % 2 == 1):
+                before = cpu_s(sides[side].pid)
+                times = np.median(stage_times([_ask(connections[side], body) for body in of_row]), axis=0)
+                used = (cpu_s(sides[side].pid) - before) * 1000 / len(of_row)
+                for what, ms in zip((*STAGES, "total", "cpu"), (*times.tolist(), used), strict=True):
+                    took[f"{row} {what}"][side, block] = ms
+    for connection in connections:
+        connection.close()
+    return {name: times[:, 1:] for name, times in took.items()}
+
+
+def compare(blocks: NDArray[np.float64]) -> Compared:
+    """What blocks that took turns say, in ms [2: earlier and now, blocks].
+
+    `at_least` is the lower end of the interval of order statistics that holds the median 19 times of 20 (normal approximation of
+    the signs); of five blocks and fewer it is their smallest ratio.
+    """
+    earlier, now = np.maximum(blocks, CLOCK_MS)
+    ratios = np.sort(now / earlier)
+    below = max(int(len(ratios) / 2 - 0.98 * np.sqrt(len(ratios))), 0)
+    return Compared(float(np.median(earlier)), float(np.median(now)), float(np.median(ratios)), float(ratios[below]))
+
+
+def _table(compared: Mapping[str, Compared], commit: str) -> Table:
+    table = Table("row", "stage", f"{commit} ms", "now ms", "ratio", "at least", "slower")
+    for name, one in compared.items():
         row, _, stage = name.rpartition(" ")
-        table.add_row(row, stage, f"{before['ms']:.3f}", f"{after['ms']:.3f}", f"{ratio:.2f}", f"{noise:.0%}", said)
-    return slower, table
-
-
-def _figure(blocks: list[float], unit: float) -> dict[str, float]:
-    """Lower quartile in ms and in references, and the noise: half the distance of the quartiles, as a share of the median."""
-    low, middle, high = quantiles(blocks, n=4, method="inclusive") if len(blocks) > 1 else blocks * 3
-    noise = (high - low) / 2 / middle if middle else 0.0
-    return {"ms": round(low, 4), "relative": round(low / unit, 6), "noise": round(noise, 4)}
+        table.add_row(
+            row, stage, f"{one.earlier_ms:.3f}", f"{one.now_ms:.3f}", f"{one.ratio:.2f}", f"{one.at_least:.2f}", one.slower
+        )
+    return table
 
 
 def _ask(connection: http.client.HTTPConnection, body: bytes) -> str:
@@ -121,7 +136,3 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> str:
     if response.status != 200 or b'"degraded":[]' not in content:
         raise ValueError(f"status {response.status}: {content[:200]!r}")
     return response.headers["server-timing"]
-
-
-def _name(work: Work) -> str:
-    return f"{work.work} {work.model} {work.behaviours}"

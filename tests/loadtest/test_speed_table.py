@@ -65,12 +65,14 @@ def test_requests_of_a_state_model_read_a_snapshot_and_its_tail(folder):
         with running_scorer(SERVING, bundles, url) as scorer:
             requests = {work.model: bodies(world, work, 3, 4) for work in WORKS}
             assert check(scorer, requests["sdim"][0]) == 200
-            figures = in_blocks(scorer, requests, blocks=2)
+            figures = in_blocks([scorer, scorer], requests, blocks=2)
             metrics = _metrics(scorer.port)
-    assert metrics['ctr_state_reads_total{how="tail"}'] == 13  # one to check, three blocks of four
-    assert metrics["ctr_tail_behaviours_sum"] == 13 * 16
+    assert metrics['ctr_state_reads_total{how="tail"}'] == 25  # one to check, three blocks of four for each side
+    assert metrics["ctr_tail_behaviours_sum"] == 25 * 16
     assert {name for name in figures if name.startswith("sdim")} == {f"sdim {what}" for what in (*STAGES, "total", "cpu")}
-    assert all(figure["ms"] >= 0 for figure in figures.values())
+    assert all(times.shape == (2, 2) and (times >= 0).all() for times in figures.values())
+    assert (figures["sdim total"] > 0).all()
+    assert (figures["sdim cpu"] > 0).all()
 
 
 def test_other_sizes_are_made_anew(folder):
