@@ -1,11 +1,9 @@
 """The code of a commit beside that of the working tree: a folder of its own, and its scorer as a process."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +28,10 @@ def tree_of(commit: str, folder: Path) -> Path:
         return tree
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
-        with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", full))) as files:
-            files.extractall(Path(work) / "tree", filter="data")
-        (Path(work) / "tree").rename(tree)
+        made = Path(work) / "tree"
+        made.mkdir()
+        subprocess.run(["tar", "--extract", "--directory", made], input=_git("archive", "--format=tar", full), check=True)
+        made.rename(tree)
     return tree
 
 
