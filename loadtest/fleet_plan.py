@@ -9,6 +9,7 @@
 
 A machine count is the largest that memory, cores or network ask for. Bytes and reply times are those of results/store.json,
 CPU that of results/table.json, and of results/curves.json where that is there; lives between measured ones are interpolated.
+Bytes read: the newest list, and with it a state, or the life, of which a search by category reads the newest 192 of each at most.
 """
 
 import json
@@ -23,8 +24,10 @@ import torch
 
 from export.models.contract import DataShape
 from export.models.registry import build
+from loadtest.speed_work import TABLE
 from store.behaviour_tree import NEWEST
 from store.bundle import ITEM_VECTOR
+from store.checked_values import CHUNK
 from store.search import SEARCHES
 
 RESULTS = Path("loadtest/results")
@@ -32,7 +35,9 @@ MISS_MS, BLOCK_BYTES = 0.1, 16 * 1024  # of a block of an item table that the sc
 REQUEST_BYTES, ANSWER_BYTES = (300, 11), (400, 12)  # of a request, and for each candidate
 WORKS = ("short", "tree", "scan", "state")  # rows of the table that stand for a model
 CURVES = ("behaviours", "candidates")
-CANDIDATES = 500  # of the table's requests
+CANDIDATES, CATEGORIES = 500, 150  # of the table's requests
+OF_EACH = 1.5 * CHUNK  # behaviours that a long category's own field has, on average
+OTHER_MODELS = {(work.work, work.model, work.behaviours) for work in TABLE if work.serving.models[work.model]}  # not the defaults
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def measured(demand: Demand, results: Path = RESULTS) -> Measured:
     rows = _read(results / "table.json", "make bench")["rows"]
     curves = json.loads((results / "curves.json").read_text())["points"] if (results / "curves.json").is_file() else []
     stand = [row for row in rows if row["model"] == demand.model and row["work"] in WORKS]
+    stand = [row for row in stand if (row["work"], row["model"], row["behaviours"]) not in OTHER_MODELS]
     if not stand:
         raise ValueError(
             f"{results / 'table.json'}: no row of {demand.model}; it has {', '.join(sorted({r['model'] for r in rows}))}"
@@ -113,17 +119,23 @@ def measured(demand: Demand, results: Path = RESULTS) -> Measured:
         {row["behaviours"]: row[name] / (row["behaviours"] if name == "ours_tree_bytes" else 1) for row in store["bytes"]}
         for name in ("ours_tree_bytes", "ours_newest_bytes")
     )
-    life_bytes, newest_bytes = _between(demand.behaviours, tree) * demand.behaviours, _between(demand.behaviours, newest)
+    a_behaviour, newest_bytes = _between(demand.behaviours, tree), _between(demand.behaviours, newest)
     state_bytes = _state_bytes(store, demand, results)
-    reads = SEARCHES[_search(demand.model)].reads
-    whole = reads != "newest" and state_bytes == 0
+    read = 0.0 if state_bytes else _read_behaviours(demand)
     replies = {_behaviours(store, row["user"]): row["life_reply_ms"] for row in store["reads"]}
     row_bytes, tables = _tables(demand.model)
     return Measured(
-        user_bytes=life_bytes + newest_bytes + state_bytes, read_bytes=newest_bytes + (life_bytes if whole else state_bytes),
-        reply_ms=_between(demand.behaviours if whole else 0, replies), cpu_ms=cpu, p50_ms=p50, p99_ms=p99,
-        blocks=tables * (demand.candidates + (demand.behaviours if whole else NEWEST)), row_bytes=row_bytes, notes=tuple(notes),
+        user_bytes=a_behaviour * demand.behaviours + newest_bytes + state_bytes,
+        read_bytes=a_behaviour * read + newest_bytes + state_bytes,
+        reply_ms=_between(read, replies), cpu_ms=cpu, p50_ms=p50, p99_ms=p99,
+        blocks=tables * (demand.candidates + (read or NEWEST)), row_bytes=row_bytes, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _read_behaviours(demand: Demand) -> float:
+    """How many of the life a search reads: all, or none but the newest list, or those of the candidates' categories at most."""
+    reads = SEARCHES[build(demand.model, DataShape([4, 4], [8], [])).search_name].reads
+    return {"life": demand.behaviours, "categories": min(demand.behaviours, CATEGORIES * OF_EACH), "newest": 0.0}[reads]
 
 
 def _candidates(wanted: float, cpu_ms: Mapping[int, float]) -> tuple[float, list[str]]:
@@ -199,10 +211,6 @@ def _state_bytes(store: Mapping[str, Any], demand: Demand, results: Path) -> flo
             f"{results / 'store.json'}: no bytes of the states of {demand.model}; make bench PART=store measures them"
         )
     return _between(demand.behaviours, sizes)
-
-
-def _search(model: str) -> str:
-    return build(model, DataShape([4, 4], [8], [])).search_name
 
 
 def _tables(name: str) -> tuple[int, int]:

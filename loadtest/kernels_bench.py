@@ -1,4 +1,4 @@
-"""make bench PART=kernels: the exact searches on one core beside what one would take from a library, in one run.
+"""make bench PART=kernels: the exact searches, and attention, on one core beside what one would take from a library, in one run.
 
 Each search runs whole, with the gathering of what it reads; libraries get their arrays ready-made, signatures indexed
 and keys transposed. They take turns, so that both see the same machine. Milliseconds are of CPU, `wall` beside it.
@@ -9,10 +9,7 @@ faiss is compared with where it is installed: pip install 'longtrail[kernels]'.
 
 import importlib.util
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,9 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.progress import track
 
+from loadtest.attend_bench import attend_page, attend_rows
 from loadtest.bench_world import BenchWorld
+from loadtest.kernel_turns import OURS, Runs, in_turns, one_thread
 from loadtest.measured_on import facts, table
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours
@@ -37,8 +36,6 @@ WORK = {  # model -> search, heads, numbers a head, whether there is a bias, beh
     "twin, merged": ("projection", 1, 64, True, (10_000, 100_000)),
 }
 
-Runs = dict[str, Callable[[], Any]]
-
 
 def bench_kernels(results: Path = RESULTS) -> Path:
     """Measure, and say where the table is. Cost: about a minute."""
@@ -51,6 +48,7 @@ def bench_kernels(results: Path = RESULTS) -> Path:
         "k": K,
         "repeats": REPEATS,
         "rows": [_row(world, *one) for one in track(work, "kernels", console=Console(stderr=True))],
+        "attend": attend_rows(world, REPEATS),
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "kernels.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -74,26 +72,8 @@ def _row(world: BenchWorld, model: str, length: int, repeats: bool) -> dict[str,
         tables = {"key_projection": key, "query_projection": query, "cross_bias": bias}
         other = _onnxruntime(query[candidates.row], key[row])
     search = SEARCHES[kind](SearchSpec(name=kind, k=K), tables)
-    runs: Runs = {"ours": lambda: search(candidates, life, cross), **other}
-    cpu: dict[str, list[float]] = {who: [] for who in runs}
-    wall: dict[str, list[float]] = {who: [] for who in runs}
-    for repeat in range(REPEATS + 1):
-        for who, run in runs.items():
-            before = time.perf_counter(), time.process_time()
-            run()
-            if repeat:  # the first compiles, packs, and fills caches
-                wall[who].append((time.perf_counter() - before[0]) * 1000)
-                cpu[who].append((time.process_time() - before[1]) * 1000)
-    measured: dict[str, Any] = {
-        "work": f"{model}, {length:,}",
-        "items": len(np.unique(row)),
-        "ours_ms": round(median(cpu["ours"]), 2),
-        "ours_wall_ms": round(median(wall["ours"]), 2),
-    }
-    for who in other:
-        times = [theirs / ours for theirs, ours in zip(cpu[who], cpu["ours"], strict=True)]
-        measured |= {"library": who, "library_ms": round(median(cpu[who]), 2), "times": round(median(times), 1)}
-    return measured
+    found = in_turns({OURS: lambda: search(candidates, life, cross), **other}, REPEATS)
+    return {"work": f"{model}, {length:,}", "items": len(np.unique(row)), **found}
 
 
 def _all_different(numbers: np.random.Generator, items: int, length: int) -> Behaviours:
@@ -127,9 +107,7 @@ def _onnxruntime(query: "np.ndarray[Any, np.dtype[np.float32]]", key: "np.ndarra
         [helper.make_tensor("n", TensorProto.INT64, [1], [K])],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = one_thread(model.SerializeToString())
     return {f"onnxruntime {ort.__version__}": lambda: session.run(None, {"q": queries, "k": keys})}
 
 
@@ -150,4 +128,5 @@ def _page(content: dict[str, Any]) -> str:
         "CPU, `times` the median of the ratios. Ours gathers what it reads and unites the heads' lists; faiss is given an "
         "index, onnxruntime (MatMul, TopK) the keys transposed, and neither breaks ties nor unites.\n",
         table(["work, behaviours", "different items", "ours ms", "wall ms", "library", "library ms", "times"], cells),
+        attend_page(content["attend"]),
     ])  # fmt: skip

@@ -18,7 +18,7 @@ SETTINGS = CROWDED | {"CTR_WORKERS": "2", "CTR_REQUEST_THREADS": "1"}
 
 
 def prove_workers(folder: Path) -> list[Row]:
-    """One of two processes is killed under load; then answers a second over few and many connections."""
+    """One of two processes is killed under load; then answers a second over few and many connections, of two and of one."""
     with system(folder, SETTINGS, direct=True) as two:
         _wait_for(two, 2, -1)
         rows = _killed(two)
@@ -26,15 +26,20 @@ def prove_workers(folder: Path) -> list[Row]:
         answered_s = _answered_after_s(two)
         rows.insert(1, Row("both processes killed: a new one answers after", f"{answered_s:.2f} s", "", 1, answered_s, True))
         _wait_for(two, 2, -1)
-        rates = [knee_per_s(two, RATE_S, callers) for callers in CONNECTIONS]
-    return [*rows, rate_row(rates)]
+        rows.append(rate_row("two processes", _rates(two)))
+    with system(folder, CROWDED, direct=True) as one:
+        return [*rows, rate_row("one process", _rates(one))]
 
 
-def rate_row(rates: list[float]) -> Row:
+def _rates(served: System) -> list[float]:
+    return [knee_per_s(served, RATE_S, callers) for callers in CONNECTIONS]
+
+
+def rate_row(who: str, rates: list[float]) -> Row:
     """Whether throughput holds with more connections."""
     said = ", ".join(f"{rate:.0f}" for rate in rates)
     connections = ", ".join(map(str, CONNECTIONS))
-    return Row(f"two processes: answers a second at {connections} connections", said, f"the last at least {KEPT:g} of the first",
+    return Row(f"{who}: answers a second at {connections} connections", said, f"the last at least {KEPT:g} of the first",
                int(sum(rates) * RATE_S), RATE_S * len(rates), rates[-1] >= KEPT * rates[0])  # fmt: skip
 
 

@@ -81,6 +81,23 @@ def test_a_model_of_the_newest_reads_the_newest_list(results):
     assert "measured with 50 to 50 behaviours" in of.notes[0]
 
 
+def test_a_search_by_category_reads_the_newest_of_each(results):
+    of = measured(replace(DEMAND, behaviours=100_000), results)  # 150 categories x 192 behaviours of 12 bytes
+    assert of.read_bytes == 28_800 * 12 + 1_200
+    assert of.user_bytes == 100_000 * 12 + 1_200
+    assert of.blocks == 500 + 28_800
+    assert measured(replace(DEMAND, behaviours=28_800), results).read_bytes == of.read_bytes
+
+
+def test_rows_of_other_models_than_the_defaults_do_not_stand_for_them(results):
+    rows = [row("twin", "scan", 10_000, 17.0), row("twin", "scan", 100_000, 33.0), row("din", "short", 100, 15.0), *ROWS]
+    (results / "table.json").write_text(json.dumps({"schema": 1, "rows": rows}))
+    lifelong = measured(replace(DEMAND, model="twin", behaviours=100_000), results)
+    assert lifelong.cpu_ms == 17.0  # not that of the merged search
+    assert "measured with 10,000 to 10,000" in lifelong.notes[0]
+    assert measured(replace(DEMAND, model="din"), results).cpu_ms == 5.0
+
+
 def test_candidates_are_proportional_until_they_are_measured(results):
     twice = replace(DEMAND, candidates=1_000)
     of = measured(twice, results)
