@@ -1,7 +1,6 @@
 """The code of a commit beside that of the working tree: a folder of its own, and its scorer as a process."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -43,8 +42,7 @@ def scorer_of(tree: Path) -> Iterator[RunningScorer]:
         ValueError: it ends before it has said its process and port; why is on stderr.
     """
     command = [sys.executable, "-m", "loadtest", COMMAND]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the folder's own code
-    process = subprocess.Popen(command, cwd=tree, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -59,7 +59,7 @@ def test_a_tree_is_made_once_and_named_by_its_whole_commit(repository, tmp_path)
     assert tree_of("HEAD~1", tmp_path / "earlier") != tree
 
 
-@pytest.mark.parametrize("commit", ["0123456", "nothing", "--help", ""])
+@pytest.mark.parametrize("commit", ["0123456", "nothing", "--help", "", "HEAD:other.py"])
 def test_a_commit_that_is_not_there_is_an_error_and_leaves_nothing(repository, tmp_path, commit):
     with pytest.raises(ValueError, match="no commit of this copy of the repository; --against takes another"):
         tree_of(commit, tmp_path / "earlier")
