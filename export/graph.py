@@ -6,7 +6,7 @@ state x behaviours -> state.
 
 import logging
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +99,24 @@ def _export(
     shapes = [{axis: free[letter] for axis, letter in enumerate(axes[name]) if letter in free} for name in names]
     # an axis of size 1 would be taken for a constant: the tracing request has at least 2 on every free one
     arguments = [torch.from_numpy(_at_least_two(arrays[name], shape)) for name, shape in zip(names, shapes, strict=True)]
+    write_graph(module, arguments, names, outputs, path, _like_forward(module, shapes))
+    _with_constant_slopes(path)
+    onnx.checker.check_model(path, full_check=True)
+    _check_free(path, names, shapes)
+
+
+def write_graph(
+    module: nn.Module, arguments: Iterable[Tensor], names: list[str], outputs: list[str], path: Path, free: Any = None
+) -> None:
+    """Trace a module with these arguments and write it, silently. `free`: torch's `dynamic_shapes`; None = all axes are fixed."""
     for name in ("torch.onnx", "onnx_ir", "onnxscript"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         torch.onnx.export(
             module, tuple(arguments), path, dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-            input_names=names, output_names=outputs, dynamic_shapes=_like_forward(module, shapes),
+            input_names=names, output_names=outputs, dynamic_shapes=free,
         )  # fmt: skip
-    _with_constant_slopes(path)
-    onnx.checker.check_model(path, full_check=True)
-    _check_free(path, names, shapes)
 
 
 def _with_constant_slopes(path: Path) -> None:

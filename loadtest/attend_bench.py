@@ -5,7 +5,8 @@ each behaviour where it lies and multiplies with W_v; a graph multiplies with W_
 the same weights, exported: each candidate's behaviours gathered, and their keys and values projected.
 """
 
-import warnings
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.graph import OPSET
+from export.graph import write_graph
 from export.layers.attention import HeadOutput, TargetAttention
 from loadtest.bench_world import BenchWorld
-from loadtest.kernel_turns import in_turns, one_thread
+from loadtest.kernel_turns import OURS, in_turns, one_thread
 from loadtest.measured_on import table
 from store.attention import attend, numbered
 from store.search.workspace import aligned
@@ -108,15 +109,11 @@ def _row(world: BenchWorld, lists: int, repeats: int) -> dict[str, Any]:
 
     if (apart := float(np.abs(ours() - library()).max())) > TOLERANCE:
         raise ValueError(f"attention in {lists} lists differs from torch's by {apart:.2g}, at most {TOLERANCE:g} is rounding")
-    return {"lists": lists, "apart": apart} | in_turns({"ours": ours, f"onnxruntime {ort.__version__}": library}, repeats)
+    return {"lists": lists, "apart": apart} | in_turns({OURS: ours, f"onnxruntime {ort.__version__}": library}, repeats)
 
 
 def _session(module: nn.Module, inputs: dict[str, NDArray[Any]]) -> ort.InferenceSession:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        made = torch.onnx.export(
-            module.eval(), tuple(torch.from_numpy(array) for array in inputs.values()), dynamo=True, opset_version=OPSET,
-            verbose=False, input_names=list(inputs), output_names=["attended"],
-        )  # fmt: skip
-    assert made is not None
-    return one_thread(made.model_proto.SerializeToString())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        write_graph(module.eval(), map(torch.from_numpy, inputs.values()), list(inputs), ["attended"], path)
+        return one_thread(path.read_bytes())

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.models.contract import DataShape
+from export.models.contract import CTRModel, DataShape
 from export.models.registry import build
 from loadtest.speed_work import TABLE
 from store.behaviour_tree import NEWEST
@@ -134,7 +134,7 @@ def measured(demand: Demand, results: Path = RESULTS) -> Measured:
 
 def _read_behaviours(demand: Demand) -> float:
     """How many of the life a search reads: all, or none but the newest list, or those of the candidates' categories at most."""
-    reads = SEARCHES[build(demand.model, DataShape([4, 4], [8], [])).search_name].reads
+    reads = SEARCHES[_model(demand.model).search_name].reads
     return {"life": demand.behaviours, "categories": min(demand.behaviours, CATEGORIES * OF_EACH), "newest": 0.0}[reads]
 
 
@@ -202,7 +202,7 @@ def _behaviours(store: Mapping[str, Any], user: str) -> int:
 
 def _state_bytes(store: Mapping[str, Any], demand: Demand, results: Path) -> float:
     """Of a model that keeps something of its users; 0 for others."""
-    model = build(demand.model, DataShape([4, 4], [8], []))
+    model = _model(demand.model)
     if not (hasattr(model, "state_axes") or SEARCHES[model.search_name].clustered):
         return 0.0
     sizes = {row["behaviours"]: float(row["bytes"]) for row in store.get("states", []) if row["model"] == demand.model}
@@ -213,9 +213,14 @@ def _state_bytes(store: Mapping[str, Any], demand: Demand, results: Path) -> flo
     return _between(demand.behaviours, sizes)
 
 
+def _model(name: str) -> CTRModel:
+    """What reads and tables are asked of: a model of the smallest data."""
+    return build(name, DataShape([4, 4], [8], []))
+
+
 def _tables(name: str) -> tuple[int, int]:
     """Bytes of an item in a model's tables, and how many tables that are."""
-    model = build(name, DataShape([4, 4], [8], []))
+    model = _model(name)
     with torch.no_grad():
         vectors = model.items(torch.zeros(3, 2, dtype=torch.long))
         made = {ITEM_VECTOR: vectors.numpy(), **model.tables(vectors)}

@@ -11,7 +11,6 @@ since TopK prefers low indices. In both, values are pooled before W_v.
 
 import copy
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.graph import OPSET
+from export.graph import write_graph
 from export.layers.attention import TargetAttention
 from export.layers.masking import masked_softmax
 from export.models.attending import AttendingModel
@@ -172,11 +171,6 @@ def export_tiled(
     np.savez(folder / FEED, **{ITEM_VECTOR: item_vector, CANDIDATE_ROW: placed[placed > 0], **one})
     fed = feed(folder)
     names = [key for key in fed if key != ITEM_VECTOR]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
-        torch.onnx.export(
-            TiledModel(model, name, names), tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in fed.values()),
-            folder / GRAPH, dynamo=True, opset_version=OPSET, external_data=False, verbose=False, input_names=list(fed),
-            output_names=["logit"],
-        )  # fmt: skip
+    arguments = [torch.from_numpy(np.ascontiguousarray(array)) for array in fed.values()]
+    write_graph(TiledModel(model, name, names), arguments, list(fed), ["logit"], folder / GRAPH)
     onnx.checker.check_model(folder / GRAPH)
