@@ -53,7 +53,8 @@ def bench_command(
     """Measure, and write loadtest/results/.
 
     table: latency and CPU at constant rates, about 50 minutes. curves: against rate, behaviours and candidates, about 20.
-    store: bytes, reads, appends, loads, states and freshness, about three. kernels: searches and attention beside libraries, one.
+    store: bytes, reads, appends, loads, states and freshness, about three. kernels: searches and attention
+    beside libraries, options of sessions, about two.
     peers: other servers, FuxiCTR and a plain export beside ours, about 20.
     """
     console.print(f"{part}: {_bench(part, quick, only, rounds)}")

@@ -22,7 +22,7 @@ from loadtest.kernel_turns import OURS, in_turns, one_thread
 from loadtest.measured_on import table
 from store.attention import attend, numbered
 from store.search.workspace import aligned
-from store.types import Floats
+from store.types import FIRST_KNOWN, Floats
 
 DIM, HEADS, CANDIDATES, K, LIFE = 64, 4, 500, 100, 10_000
 LISTS = {CANDIDATES: 4.5, 150: 2.5, 50: 2.5, 20: 2.5}  # lists that the candidates share -> ms of CPU that are wanted
@@ -83,7 +83,7 @@ def _row(world: BenchWorld, lists: int, repeats: int) -> dict[str, Any]:
     numbers, items = np.random.default_rng(lists), world.registry.item_rows
     item_vector = aligned(np.dtype(np.float32), (items, DIM))
     item_vector[:] = numbers.standard_normal(item_vector.shape, dtype=np.float32)
-    candidate = world.registry.candidates(world.candidates(0, CANDIDATES, min(lists, 150), 0)).row
+    candidate = numbers.integers(FIRST_KNOWN, items, CANDIDATES).astype(np.int32)
     life = world.life(0, LIFE).row
     index = np.sort(np.stack([numbers.choice(LIFE, K, replace=False) for _ in range(lists)]).astype(np.int32), axis=1)
     kept, place = numbered(index, size := np.full(lists, K, np.int32), LIFE)

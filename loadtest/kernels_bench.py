@@ -1,4 +1,5 @@
-"""make bench PART=kernels: the exact searches, and attention, on one core beside what one would take from a library, in one run.
+"""make bench PART=kernels: the exact searches, and attention, on one core beside what one would take from a library, in one run;
+and what options of onnxruntime's sessions cost.
 
 Each search runs whole, with the gathering of what it reads; libraries get their arrays ready-made, signatures indexed
 and keys transposed. They take turns, so that both see the same machine. Milliseconds are of CPU, `wall` beside it.
@@ -22,10 +23,11 @@ from loadtest.attend_bench import attend_page, attend_rows
 from loadtest.bench_world import BenchWorld
 from loadtest.kernel_turns import OURS, Runs, in_turns, one_thread
 from loadtest.measured_on import facts, table
+from loadtest.session_bench import session_page, session_rows
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours
 
-RESULTS = Path("loadtest/results")
+RESULTS, FOLDER = Path("loadtest/results"), Path("runs/bench")
 CANDIDATES, CATEGORIES, K = 500, 150, 100
 REPEATS = 15
 GAPS = 46  # buckets of the time gap
@@ -37,8 +39,8 @@ WORK = {  # model -> search, heads, numbers a head, whether there is a bias, beh
 }
 
 
-def bench_kernels(results: Path = RESULTS) -> Path:
-    """Measure, and say where the table is. Cost: about a minute."""
+def bench_kernels(results: Path = RESULTS, folder: Path = FOLDER) -> Path:
+    """Measure, and say where the table is. Cost: about two minutes, and half of one more the first time."""
     world = BenchWorld()
     work = [(model, length, repeats) for model in WORK for length in WORK[model][-1] for repeats in (True, False)]
     content: dict[str, Any] = {
@@ -49,6 +51,7 @@ def bench_kernels(results: Path = RESULTS) -> Path:
         "repeats": REPEATS,
         "rows": [_row(world, *one) for one in track(work, "kernels", console=Console(stderr=True))],
         "attend": attend_rows(world, REPEATS),
+        "sessions": session_rows(world, folder, REPEATS),
     }
     results.mkdir(parents=True, exist_ok=True)
     (results / "kernels.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -128,5 +131,5 @@ def _page(content: dict[str, Any]) -> str:
         "CPU, `times` the median of the ratios. Ours gathers what it reads and unites the heads' lists; faiss is given an "
         "index, onnxruntime (MatMul, TopK) the keys transposed, and neither breaks ties nor unites.\n",
         table(["work, behaviours", "different items", "ours ms", "wall ms", "library", "library ms", "times"], cells),
-        attend_page(content["attend"]),
+        attend_page(content["attend"]), session_page(content["sessions"]),
     ])  # fmt: skip

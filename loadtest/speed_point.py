@@ -21,6 +21,8 @@ from loadtest.service_process import cpu_s, service_process
 from service.metrics import STAGES
 
 LOG = Path("runs/bench/scorer.log")
+TIMED = (*STAGES, "total")
+NO_GLUE = ("behaviours", "search", "attend")
 SETTLED_S = 10  # for what an overload left behind: a breaker, a queue
 
 
@@ -55,6 +57,7 @@ class Point:
     stage_medians: dict[str, float]
     total_ms: float  # the server's own, mean
     outside_ms: float  # median latency beyond the server's own time: HTTP, kernel, generator
+    glue_ms: float  # median latency beyond the stages `behaviours`, `search` and `attend`
     unaccounted_ms: float  # largest difference of an answer's total and the sum of its stages
     generator_cpu: float  # cores
     late_p99_ms: float  # the generator's own part: from intended to real sending
@@ -111,11 +114,17 @@ def measure(scorer: RunningScorer, requests: Sequence[bytes], per_s: float, leng
         n=count, errors=int(outcome.wrong.sum()), kinds=_kinds(outcome), p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3),
         cpu_ms=round(used * 1000 / count, 3), stages=means, stage_medians=medians,
         total_ms=round(float(timed[:, -1].mean()), 4),
-        outside_ms=round(float(np.nanmedian(outcome.answer_ms - times[:, -1])), 3) if len(timed) > 1 else np.nan,
+        outside_ms=median_beyond(outcome.answer_ms, times, ["total"]), glue_ms=median_beyond(outcome.answer_ms, times, NO_GLUE),
         unaccounted_ms=round(float(np.abs(timed[:, :-1].sum(axis=1) - timed[:, -1]).max()), 4),
         generator_cpu=round(outcome.cpu_s * per_s / count, 3),
         late_p99_ms=round(float(np.nanpercentile(outcome.late_ms, 99)), 3), reference_ms=round(reference, 2),
     )  # fmt: skip
+
+
+def median_beyond(answer_ms: NDArray[np.float64], times: NDArray[np.float64], parts: Sequence[str]) -> float:
+    """Median of what answers took beside these parts of their `stage_times`; NaN where none was timed."""
+    beyond = answer_ms - times[:, [TIMED.index(part) for part in parts]].sum(axis=1)
+    return np.nan if np.isnan(beyond).all() else round(float(np.nanmedian(beyond)), 3)
 
 
 def _kinds(outcome: Outcome) -> dict[str, int]:
@@ -127,9 +136,9 @@ def _kinds(outcome: Outcome) -> dict[str, int]:
 
 def stage_times(headers: Sequence[str]) -> NDArray[np.float64]:
     """Milliseconds [answers, 6 stages and the total] of Server-Timing headers; NaN where there is none."""
-    times = np.full((len(headers), len(STAGES) + 1), np.nan)
+    times = np.full((len(headers), len(TIMED)), np.nan)
     for i, header in enumerate(headers):
         if header:
             parts = dict(part.split(";dur=") for part in header.split(", "))
-            times[i] = [float(parts[name]) for name in (*STAGES, "total")]
+            times[i] = [float(parts[name]) for name in TIMED]
     return times

@@ -14,6 +14,16 @@ from store.graph_inputs import GraphInputs
 Values = Mapping[str, onnxruntime.OrtValue]
 
 
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How onnxruntime runs a graph: with its arena, which `make bench PART=kernels` compares with other choices."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with other requests
+    options.enable_mem_pattern = False  # shapes differ from request to request
+    options.log_severity_level = 3
+    return options
+
+
 class CPUSession:
     """Runs on the caller's thread, and `threads` - 1 others."""
 
@@ -26,14 +36,9 @@ class CPUSession:
         Raises:
             BundleInvalid: it cannot be loaded, or its inputs are others.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared with other requests
-        options.enable_mem_pattern = False  # shapes differ from request to request
-        options.log_severity_level = 3
         path = bundle.folder / name
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=[CPU])
+            self._session = onnxruntime.InferenceSession(path, session_options(threads), providers=[CPU])
         except Exception as error:  # onnxruntime has no base class of its own
             raise BundleInvalid(f"{path}: onnxruntime cannot load it ({error})") from error
         found = {node.name for node in self._session.get_inputs()}

@@ -8,13 +8,13 @@ import pytest
 
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
 from loadtest.speed_page import Measured, write
-from loadtest.speed_point import Length, Point, stage_times
+from loadtest.speed_point import NO_GLUE, Length, Point, median_beyond, stage_times
 from loadtest.speed_work import TABLE, USERS, Work
 from service.metrics import STAGES, StageTimer
 
 HEAD = {"made": "now", "machine": "m, 2 cores", "commit": "abc", "load_before": 0.1, "versions": {"numpy": "2"}}
 STAGE = dict.fromkeys(STAGES, 1.0)
-POINT = Point(100, 0, {}, 5.0, 10.0, 3.0, STAGE, STAGE, 6.0, 0.4, 0.001, 0.05, 0.2, 9.0)
+POINT = Point(100, 0, {}, 5.0, 10.0, 3.0, STAGE, STAGE, 6.0, 0.4, 1.3, 0.001, 0.05, 0.2, 9.0)
 
 
 def measured(model: str = "twin", life: int = 10_000, p99=(10.0, 30.0, 11.0), cpu=(3.0, 3.2, 9.0), errors=(0, 2, 1)) -> Measured:
@@ -46,6 +46,7 @@ def test_a_row_is_met_if_both_targets_are(tmp_path, change, met):
     assert line.split(" | ")[-1] == f"{met} |"
     assert f"{min(change.get('p99', (10.0,))):g}-30" in line  # the spread
     assert line.split(" | ")[-2] == "9.5 (9-14)"  # of the machine's own speed
+    assert page.splitlines().count("| scan | twin | 10,000 | 1 | 1 | 1 | 1 | 1 | 1 | 6 | 0.001 | 0.40 | 1.3 | 10,000 |") == 1
 
 
 def test_a_row_without_targets_is_neither_met_nor_missed(tmp_path):
@@ -72,6 +73,15 @@ def test_stage_times_are_read_from_the_scorers_own_header():
     assert times.shape == (3, len(STAGES) + 1)
     assert np.abs(times[::2, :-1].sum(axis=1) - times[::2, -1]).max() < 0.004  # rounded each
     assert np.isnan(times[1]).all()
+
+
+def test_glue_is_what_reading_searching_and_attending_leave():
+    parts = [0.2, 0.5, 0.7, 0.1, 3.0, 0.1, 4.6]  # queue .. scores, total
+    times = np.array([parts, parts, [np.nan] * 7, parts])
+    answer_ms = np.array([5.0, 5.6, 1.0, 5.3])
+    assert median_beyond(answer_ms, times, ["total"]) == 0.7
+    assert median_beyond(answer_ms, times, NO_GLUE) == 1.5
+    assert np.isnan(median_beyond(answer_ms[2:3], times[2:3], NO_GLUE))
 
 
 def test_every_row_has_users_and_its_own_name():
