@@ -9,8 +9,8 @@ import typer
 from redis.exceptions import RedisError
 from rich.console import Console
 
-from loadtest.compose import StackFailed
 from loadtest.demo import DAYS, LOAD_S, SAMPLE, DemoFailed, demo
+from loadtest.stack.compose import StackFailed
 from loadtest.workload import CANDIDATES, USERS, make_workload, write_workload
 from store.embedded import StoreUnavailable
 from store.load import Prepared
@@ -63,22 +63,22 @@ def bench_command(
 def _bench(part: Part, quick: bool, only: str, rounds: int) -> Path:
     """Where the page of a part is; each imports what only it needs."""
     if part == "store":
-        from loadtest.store_bench import bench_store
+        from loadtest.storing.bench import bench_store
 
         return bench_store()
     if part == "curves":
-        from loadtest.speed_curves import bench_curves
+        from loadtest.speed.curves import bench_curves
 
         return bench_curves()
     if part == "kernels":
-        from loadtest.kernels_bench import bench_kernels
+        from loadtest.kernels.bench import bench_kernels
 
         return bench_kernels()
     if part == "peers":
-        from loadtest.peers_bench import bench_peers
+        from loadtest.peers.bench import bench_peers
 
         return bench_peers(quick)
-    from loadtest.speed_table import bench_table
+    from loadtest.speed.table import bench_table
 
     return bench_table(quick, only, rounds=rounds)
 
@@ -91,8 +91,8 @@ def bench_gpu_command(
     seconds: Annotated[float, typer.Option(min=1, help="At most so long a point.")] = 60,
 ) -> None:
     """The speed table on a GPU, and scans of 10^5 behaviours for 1,000 candidates; status 1 where there is no GPU."""
-    from loadtest.gpu_bench import bench_gpu
-    from loadtest.speed_point import Length
+    from loadtest.speed.gpu_table import bench_gpu
+    from loadtest.speed.point import Length
 
     console.print(f"gpu: {bench_gpu(quick, only, rounds=rounds, length=Length(seconds))}")
 
@@ -102,7 +102,7 @@ def bench_check_command(
     against: Annotated[str, typer.Option(help="The earlier commit; else the one that loadtest/results/table.json is of.")] = "",
 ) -> None:
     """Stage times and CPU of a few requests beside an earlier commit's, in turns; status 1 where one is over 10 % slower."""
-    from loadtest.stage_check import check_stages
+    from loadtest.speed.stage_check import check_stages
 
     if not check_stages(against):
         raise SystemExit(1)
@@ -111,7 +111,7 @@ def bench_check_command(
 @app.command("bench-scorer")
 def bench_scorer_command() -> None:
     """What bench-check starts of each code: a store and a scorer for its rows, until stdin ends; says its process and port."""
-    from loadtest.stage_check import serve_stages
+    from loadtest.speed.stage_check import serve_stages
 
     serve_stages()
 
@@ -136,7 +136,7 @@ def prove_command(
 @app.command("stack-test")
 def stack_test_command() -> None:
     """The compose stack, built, started, used and removed; it needs a container engine. About three minutes."""
-    from loadtest.stack_test import stack_test
+    from loadtest.stack.stack_test import stack_test
 
     stack_test()
 
@@ -156,8 +156,8 @@ def plan_command(
     copies: Annotated[int, typer.Option(min=1, help="Of the store: 2 = a replica for each primary.")] = 2,
 ) -> None:
     """Machines, memory and network of a fleet, from what make bench measured; and its tail, simulated."""
-    from loadtest.fleet_plan import Demand, Machine
-    from loadtest.fleet_report import report
+    from loadtest.fleet.plan import Demand, Machine
+    from loadtest.fleet.report import report
 
     demand = Demand(users, behaviours, requests_per_s, model, candidates, hit_rate, items)
     report(demand, Machine(cores, memory_gb, network_gbit, copies=copies), Console())
@@ -166,7 +166,7 @@ def plan_command(
 @app.command("tables")
 def tables_command(bundle: Annotated[Path, typer.Argument(help="A bundle folder, bundles/<model>/<version>.")]) -> None:
     """Measure a request over published item tables against one over mapped ones; about a minute."""
-    from loadtest.tables_bench import bench_tables
+    from loadtest.storing.item_tables import bench_tables
 
     Console().print(bench_tables(bundle))
 

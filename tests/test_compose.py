@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loadtest.compose import SERVICES
+from loadtest.stack.compose import SERVICES
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -1,1 +1,1 @@
-"""The systems that `make bench PART=peers` compares with. Run by .venv-peers, whose packages ours know nothing of."""
+"""`make bench PART=peers`: what one would take instead, beside ours."""

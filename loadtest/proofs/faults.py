@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtest.bench_setup import user_id
-from loadtest.fault_proxy import NO_FAULT, Fault
 from loadtest.open_loop import Job, Outcome, offer, offer_apart
+from loadtest.proofs.fault_proxy import NO_FAULT, Fault
 from loadtest.proofs.system import LIFE, USERS, Row, System, system
+from loadtest.served.bench_setup import user_id
 from service.settings import Settings
 
 PER_S = 30.0

@@ -20,7 +20,7 @@ from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
 from loadtest.proofs.system import FOLDER, PATIENT, Row, system
 from loadtest.proofs.workers import prove_workers
-from loadtest.speed_table import RESULTS
+from loadtest.speed.table import RESULTS
 
 SHORT = {
     "faults_s": 2.0,

@@ -17,10 +17,10 @@ import tritonclient.http as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from loadtest.bench_setup import Serving
-from loadtest.bench_world import LAST_TS
 from loadtest.proofs.system import CROWDED, MODEL, Row, system
 from loadtest.scorer_client import ScorerClient
+from loadtest.served.bench_setup import Serving
+from loadtest.served.bench_world import LAST_TS
 
 CLIENT, REQUESTS = "tritonclient", 20  # of each model
 MODELS = (MODEL, "mean_pool", "eta", "twin", "sdim")  # searches and reads of the store differ

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from loadtest.bench_world import DATA
+from loadtest.served.bench_world import DATA
 from store import keys
 from store.connection import connect
 from store.embedded import embedded_store

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-from loadtest.bench_setup import Serving, bundles_of, fill_store
-from loadtest.bench_world import BenchWorld, Sizes
-from loadtest.fault_proxy import NO_FAULT, Fault, FaultProxy, fault_proxy
 from loadtest.open_loop import Job, offer
+from loadtest.proofs.fault_proxy import NO_FAULT, Fault, FaultProxy, fault_proxy
 from loadtest.proofs.proved_store import ProvedStore
+from loadtest.served.bench_setup import Serving, bundles_of, fill_store
+from loadtest.served.bench_world import BenchWorld, Sizes
 from loadtest.service_process import service_process
-from loadtest.speed_work import Work, bodies
+from loadtest.speed.work import Work, bodies
 
 FOLDER = Path("runs/prove")
 SIZES = Sizes(items=20_000, categories=300, life_categories=100)

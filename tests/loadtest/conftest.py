@@ -2,7 +2,7 @@
 
 import pytest
 
-from loadtest.bench_world import BenchWorld, Sizes
+from loadtest.served.bench_world import BenchWorld, Sizes
 
 
 @pytest.fixture(scope="session")

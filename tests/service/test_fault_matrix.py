@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 
-from loadtest.fault_proxy import Fault, fault_proxy
+from loadtest.proofs.fault_proxy import Fault, fault_proxy
 from store import keys
 from store.behaviour_tree import BehaviourTree
 from store.connection import connect

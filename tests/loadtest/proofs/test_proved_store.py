@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
-from loadtest.bench_world import DATA
-from loadtest.fault_proxy import fault_proxy
+from loadtest.proofs.fault_proxy import fault_proxy
 from loadtest.proofs.proved_store import ProvedStore
+from loadtest.served.bench_world import DATA
 from store import keys
 from store.connection import connect
 from store.embedded import answers

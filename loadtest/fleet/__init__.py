@@ -1,0 +1,1 @@
+"""Past one machine: `python -m loadtest plan`."""

@@ -1,0 +1,1 @@
+"""What benchmarks serve: a made-up data set, bundles of it, a store that holds its users."""

@@ -1,0 +1,1 @@
+"""`make stack-test`: the compose stack built, started, used and removed."""
