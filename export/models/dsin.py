@@ -64,7 +64,10 @@ class SessionInterest(nn.Module):
 
 
 class BiLSTM(nn.Module):
-    """Forward and backward LSTM over the sessions, averaged; a session that is not there changes no state."""
+    """Forward and backward LSTM over the sessions, averaged; a session that is not there changes no state.
+
+    Both take their steps together, and all sessions meet the input's weights at once: a graph starts few small products.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -72,21 +75,25 @@ class BiLSTM(nn.Module):
 
     def forward(self, interest: Tensor, mask: Tensor) -> Tensor:
         """float32 [U, sessions, D] of the same; mask bool [U, sessions]."""
-        steps = range(interest.shape[1])
-        directions = [self._run(self.forwards, interest, mask, list(steps))]
-        directions.append(self._run(self.backwards, interest, mask, list(reversed(steps)))[::-1])
-        return torch.stack([(ahead + back) / 2 for ahead, back in zip(*directions, strict=True)], dim=1)
-
-    @staticmethod
-    def _run(cell: nn.LSTMCell, interest: Tensor, mask: Tensor, order: list[int]) -> list[Tensor]:
-        hidden = memory = torch.zeros_like(interest[:, 0])
+        both = torch.stack([interest, interest.flip(1)])  # [2, U, sessions, D], a direction each, as everything here
+        real = torch.stack([mask, mask.flip(1)]).unsqueeze(-1)
+        bias = self._of_each("bias_ih") + self._of_each("bias_hh")
+        given = torch.matmul(both, self._of_each("weight_ih")[:, None].mT) + bias[:, None, None]
+        recurrent = self._of_each("weight_hh")[:, None].mT
+        hidden = memory = torch.zeros_like(both[:, :, :1])
         states = []
-        for k in order:
-            new_hidden, new_memory = cell(interest[:, k], (hidden, memory))
-            real = mask[:, k, None]
-            hidden, memory = torch.where(real, new_hidden, hidden), torch.where(real, new_memory, memory)
+        for gates, is_real in zip(torch.split(given, 1, dim=2), torch.split(real, 1, dim=2), strict=True):
+            takes, keeps, new, shows = (gates + torch.matmul(hidden, recurrent)).chunk(4, dim=-1)
+            new_memory = keeps.sigmoid() * memory + takes.sigmoid() * new.tanh()
+            new_hidden = shows.sigmoid() * new_memory.tanh()
+            hidden, memory = torch.where(is_real, new_hidden, hidden), torch.where(is_real, new_memory, memory)
             states.append(hidden)
-        return states
+        hidden = torch.cat(states, dim=2)
+        return (hidden[0] + hidden[1].flip(1)) / 2
+
+    def _of_each(self, name: str) -> Tensor:
+        """A parameter of the two cells: [2, *]."""
+        return torch.stack([cell.get_parameter(name) for cell in (self.forwards, self.backwards)])
 
 
 @register("dsin")
