@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.layers.attention import HeadOutput, TargetAttention, attend_to_few
 from export.layers.embedding import CrossEmbedding, ItemEmbedding
-from export.layers.head import Head
+from export.layers.head import Head, Mixture
 from store.search import SEARCHES, SearchSpec
 
 
@@ -76,11 +76,16 @@ class Sequence(NamedTuple):
 class Interest(NamedTuple):
     """What a paper's own part gives; the last two in training only."""
 
-    vector: Tensor  # [U, G, S, interest_dim]
+    vector: Tensor | Mixture | tuple[Tensor | Mixture, ...]  # [U, G, S, interest_dim], or parts of it side by side
     like_target: Tensor  # [U, G, S, D], in the space of items, for the product with the target
     weight: Tensor | None = None  # [U, G, S, K], mean over heads
     auxiliary_loss: Tensor | None = None  # scalar, already weighted
     auxiliary_logit: Tensor | None = None  # [U, G, S], a second prediction of the labels
+
+    @property
+    def parts(self) -> tuple[Tensor | Mixture, ...]:
+        """The vector as parts side by side, one at least."""
+        return (self.vector,) if isinstance(self.vector, Tensor | Mixture) else self.vector
 
 
 class Scored(NamedTuple):
@@ -166,8 +171,12 @@ class CTRModel(nn.Module):
 
     def scored(self, placed: Tensor, found: Interest, item_vector: Tensor, inputs: dict[str, Tensor]) -> Scored:
         """The head over targets [U, G, S, D], the interests found in the user, and what all models read."""
-        target, interest, like_target = (in_order(x, inputs) for x in (placed, found.vector, found.like_target))
-        parts = [target, interest, target * like_target]  # [U, C, *]
+        target, like_target = in_order(placed, inputs), in_order(found.like_target, inputs)
+        interest = (
+            in_order(part, inputs) if isinstance(part, Tensor) else Mixture(in_order(part.share, inputs), part.few)
+            for part in found.parts
+        )
+        parts: list[Tensor | Mixture] = [target, *interest, target * like_target]  # [U, C, *]
         if self.config.recent:
             recent = self._recent(target.unsqueeze(1), item_vector, inputs).squeeze(1)  # [U, C, D]
             parts += [recent, target * recent]

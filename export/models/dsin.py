@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from export.layers.attention import GAIN
+from export.layers.head import Mixture
 from export.layers.masking import masked_softmax
 from export.layers.self_attention import SelfAttention
 from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
@@ -123,9 +124,8 @@ class DSIN(CTRModel):
         hidden = self.interact(interest, real)
         of_interest = self._activate(target, interest, self.interest_unit, real)  # [U, 1, S, 5]
         of_hidden = self._activate(target, hidden, self.hidden_unit, real)
-        pooled = [torch.matmul(of_interest, interest.unsqueeze(1)), torch.matmul(of_hidden, hidden.unsqueeze(1))]
         like_target = torch.matmul(of_interest, masked_mean(item, mask).unsqueeze(1))
-        return Interest(torch.cat(pooled, dim=-1), like_target)
+        return Interest((Mixture(of_interest, interest), Mixture(of_hidden, hidden)), like_target)
 
     @staticmethod
     def _activate(target: Tensor, session: Tensor, unit: Tensor, real: Tensor) -> Tensor:

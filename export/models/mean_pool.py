@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from export.layers.head import Mixture
 from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
 
@@ -37,5 +38,5 @@ class MeanPool(CTRModel):
     def interest(self, target: Tensor, user: Sequence) -> Interest:
         real = user.mask.unsqueeze(2).to(user.item.dtype)  # [U, G, 1, K]
         count = real.sum(dim=-1, keepdim=True).clamp(min=1)  # of the empty user 1: its mean is zero
-        mean = (torch.matmul(real, user.item) / count).expand_as(target)  # [U, G, S, D]
-        return Interest(mean, mean)
+        mean = torch.matmul(real, user.item) / count  # [U, G, 1, D], and G is 1
+        return Interest(Mixture(torch.ones_like(target[..., :1]), mean.squeeze(1)), mean.expand_as(target))

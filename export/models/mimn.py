@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.layers.attention import TargetAttention, attend_to_few
+from export.layers.head import Mixture
 from export.layers.split_gru import SplitGRUCell, near_identity
 from export.models.contract import DataShape, Interest, ModelConfig, Sequence, as_array
 from export.models.registry import register
@@ -190,12 +191,13 @@ class MIMN(StatefulModel):
         control = self.controller.of_many(target, last_read, control)  # [U, G, S, controller]
         memory, heads = state["memory"].unsqueeze(1), self.config.dim + 1  # [U, 1, m, D]
         flat = nn.functional.linear(control.flatten(0, 2), self.heads.weight[:heads], self.heads.bias[:heads])  # a Gemm
-        read = torch.matmul(self.pointed(flat.view(*control.shape[:3], heads), memory), memory)  # [U, G, S, D]
+        share = self.pointed(flat.view(*control.shape[:3], heads), memory)  # [U, G, S, m]
         channels = state["induction"].unsqueeze(1)  # [U, 1, m, D]
         real = torch.ones(channels.shape[:-1], dtype=torch.bool)
         value = (channels / self.channels.heads).unsqueeze(2).expand(-1, -1, self.channels.heads, -1, -1)
         induced = attend_to_few(self.channels, target, channels, real, value)  # [U, G, S, D], mean over heads
-        return Interest(torch.cat([read, induced], dim=-1), read, auxiliary_loss=self._uneven(state["usage"]))
+        parts = Mixture(share, state["memory"]), induced
+        return Interest(parts, torch.matmul(share, memory), auxiliary_loss=self._uneven(state["usage"]))
 
     def _uneven(self, usage: Tensor) -> Tensor | None:
         if not self.training:

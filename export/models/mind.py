@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from export.layers.head import Mixture
 from export.layers.masking import masked_softmax
 from export.models.contract import CTRModel, DataShape, Interest, ModelConfig, Sequence
 from export.models.registry import register
@@ -112,4 +113,4 @@ class MIND(CTRModel):
         near = torch.matmul(target, interests.transpose(2, 3))  # [U, 1, S, I]
         weight = masked_softmax(signed_power(near, self.config.power), active[:, None, None])
         centre = torch.matmul(routed, item) / routed.sum(dim=2, keepdim=True).clamp(min=SMALLEST)  # [U, I, D]
-        return Interest(torch.matmul(weight, interests), torch.matmul(weight, centre.unsqueeze(1)))
+        return Interest(Mixture(weight, interests.squeeze(1)), torch.matmul(weight, centre.unsqueeze(1)))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from export.models import build
-from export.models.contract import CTRModel, DataShape
+from export.models.contract import CTRModel, DataShape, Interest
 from store.gaps import BUCKETS
 from store.graph_inputs import GraphInputs, cross_with_gap, graph_inputs, recent_inputs
 from store.search import SEARCHES
@@ -84,3 +84,9 @@ def behaviours(rows, gap_s: int = 5000, seed: int = 0) -> Behaviours:
 def many(length: int, seed: int = 1) -> Behaviours:
     """`length` behaviours of random items."""
     return behaviours(np.random.default_rng(seed).integers(2, ITEMS, length))
+
+
+def whole(found: Interest) -> torch.Tensor:
+    """The interest of one request as vectors [1, G, S, *], whatever parts it has."""
+    parts = [part if isinstance(part, torch.Tensor) else torch.matmul(part.share, part.few[0]) for part in found.parts]
+    return torch.cat(parts, dim=-1)

@@ -8,7 +8,7 @@ from torch import nn
 from export.models import build
 from export.models.dsin import BiLSTM, SessionInterest
 from store.types import Behaviours
-from tests.export.models.synthetic import AT, SHAPE, Small, category, many
+from tests.export.models.synthetic import AT, SHAPE, Small, category, many, whole
 
 MINUTE = 60
 
@@ -123,7 +123,7 @@ def test_two_activation_units_meet_the_same_target():
         expected = []
         for kept, unit in ((seen["interest"][2:], model.interest_unit), (seen["hidden"][2:], model.hidden_unit)):
             expected.append(torch.softmax(torch.stack([k @ unit @ x for k in kept]), dim=0) @ kept)
-        assert torch.allclose(found.vector[0, 0, s], torch.cat(expected), atol=1e-5)
+        assert torch.allclose(whole(found)[0, 0, s], torch.cat(expected), atol=1e-5)
 
 
 def test_sessions_are_worked_out_once_a_request_whatever_the_candidates():

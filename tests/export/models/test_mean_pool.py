@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tests.export.models.synthetic import Small, behaviours, many
+from tests.export.models.synthetic import Small, behaviours, many, whole
 
 
 def interest(small: Small, rows, life) -> torch.Tensor:
@@ -12,7 +12,7 @@ def interest(small: Small, rows, life) -> torch.Tensor:
     tensors = {name: torch.from_numpy(inputs[name]) for name in small.model.input_names}
     target = small.vectors[tensors["candidate_row"]]
     with torch.inference_mode():
-        return small.model.interest(target, small.model.user(small.vectors, tensors)).vector
+        return whole(small.model.interest(target, small.model.user(small.vectors, tensors)))
 
 
 def test_the_interest_is_the_mean_of_the_behaviours_vectors():

@@ -11,7 +11,7 @@ from export.models.mimn import EDGE
 from export.models.stateful import Update, UserState
 from store.graph_inputs import stack
 from store.memory import MemoryWriter
-from tests.export.models.synthetic import Small, behaviours, many
+from tests.export.models.synthetic import Small, behaviours, many, whole
 
 
 def folded(small, rows):
@@ -95,7 +95,7 @@ def test_the_target_goes_through_the_controller_and_reads_the_memory(small):
             logit = torch.einsum("hd,hde,se->hs", query, model.channels.key.transpose(1, 2), state["induction"][0])
             induced = (torch.softmax(logit, dim=1) @ state["induction"][0]).mean(dim=0)
             assert torch.allclose(found.like_target[0, 0, place], read, atol=1e-6)
-            assert torch.allclose(found.vector[0, 0, place], torch.cat([read, induced]), atol=1e-6)
+            assert torch.allclose(whole(found)[0, 0, place], torch.cat([read, induced]), atol=1e-6)
     assert not torch.allclose(found.like_target[0, 0, 0], found.like_target[0, 0, 1], atol=1e-3)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from export.models import build
 from export.models.mind import route, signed_power, squash
-from tests.export.models.synthetic import SHAPE, Small, behaviours, many
+from tests.export.models.synthetic import SHAPE, Small, behaviours, many, whole
 
 BEHAVIOUR = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(1))
 LOGITS = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
@@ -100,7 +100,7 @@ def test_the_candidate_is_the_label_that_attends_to_the_interests(power):
     for s, row in enumerate([5, 8]):
         near = interests @ small.vectors[row]
         weight = torch.softmax(torch.sign(near) * near.abs() ** power, dim=0)
-        assert torch.allclose(found.vector[0, 0, s], weight @ interests, atol=1e-5)
+        assert torch.allclose(whole(found)[0, 0, s], weight @ interests, atol=1e-5)
 
 
 def test_with_one_interest_the_head_meets_the_mean_of_the_behaviours():
