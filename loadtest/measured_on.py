@@ -6,6 +6,7 @@ import subprocess
 import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from export.report.machine import machine
 
+RESULTS, FOLDER = Path("loadtest/results"), Path("runs/bench")  # what is kept in git; what benchmarks make for themselves
 PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",

@@ -24,13 +24,13 @@ import torch
 
 from export.models.contract import CTRModel, DataShape
 from export.models.registry import build
+from loadtest.measured_on import RESULTS
 from loadtest.speed.work import TABLE
 from store.behaviour_tree import NEWEST
 from store.bundle import ITEM_VECTOR
 from store.checked_values import CHUNK
 from store.search import SEARCHES
 
-RESULTS = Path("loadtest/results")
 MISS_MS, BLOCK_BYTES = 0.1, 16 * 1024  # of a block of an item table that the scorer has to fetch: `python -m loadtest tables`
 REQUEST_BYTES, ANSWER_BYTES = (300, 11), (400, 12)  # of a request, and for each candidate
 WORKS = ("short", "tree", "scan", "state")  # rows of the table that stand for a model

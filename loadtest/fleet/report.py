@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.fleet import plan as machines
-from loadtest.fleet.plan import RESULTS, Demand, Fleet, Machine, Measured, measured, plan, sensitivity
+from loadtest.fleet.plan import Demand, Fleet, Machine, Measured, measured, plan, sensitivity
 from loadtest.fleet.tail import SLOWER, STORE_TIMEOUT_MS, simulate
+from loadtest.measured_on import RESULTS
 
 
 def report(demand: Demand, machine: Machine, console: Console, results: Path = RESULTS) -> None:

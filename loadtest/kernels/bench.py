@@ -22,12 +22,11 @@ from rich.progress import track
 from loadtest.kernels.attention import attend_page, attend_rows
 from loadtest.kernels.sessions import session_page, session_rows
 from loadtest.kernels.turns import OURS, Runs, in_turns, one_thread
-from loadtest.measured_on import facts, table
+from loadtest.measured_on import FOLDER, RESULTS, facts, table
 from loadtest.served.bench_world import BenchWorld
 from store.search import SEARCHES, SearchSpec
 from store.types import FIRST_KNOWN, Behaviours
 
-RESULTS, FOLDER = Path("loadtest/results"), Path("runs/bench")
 CANDIDATES, CATEGORIES, K = 500, 150, 100
 REPEATS = 15
 GAPS = 46  # buckets of the time gap

@@ -4,7 +4,6 @@ A run every `PAUSE_S`, as requests come: what a pool of threads does meanwhile, 
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from loadtest.kernels.turns import Turn, timed
 from loadtest.measured_on import table
 from loadtest.peers.forward_work import write_request
 from loadtest.served.bench_setup import Serving, bundles_of
@@ -30,7 +30,6 @@ BEHAVIOURS, CANDIDATES, PAUSE_S = 1_000, 500, 0.01
 RUNS = 5  # of a session, in each round
 
 Change = Callable[[ort.SessionOptions], None]
-Turn = tuple[float, float]  # ms of CPU, pause included, and from start to end
 
 
 def _nothing(options: ort.SessionOptions) -> None: ...
@@ -105,16 +104,8 @@ def _block(bundle: Bundle, inputs: dict[str, NDArray[Any]], change: Change) -> T
     change(options)
     session = ort.InferenceSession(bundle.folder / GRAPH, options, providers=[CPU])
     fed = {node.name: inputs[node.name] for node in session.get_inputs()}
-    cpu_ms, wall_ms = zip(*(_turn(lambda: session.run(["logit"], fed)) for _ in range(RUNS + 1)), strict=True)
+    cpu_ms, wall_ms = zip(*(timed(lambda: session.run(["logit"], fed), PAUSE_S) for _ in range(RUNS + 1)), strict=True)
     return median(cpu_ms[1:]), median(wall_ms[1:])  # the first fills the arena
-
-
-def _turn(run: Callable[[], Any]) -> Turn:
-    started, before = time.perf_counter(), time.process_time()
-    run()
-    wall = time.perf_counter() - started
-    time.sleep(PAUSE_S)
-    return (time.process_time() - before) * 1000, wall * 1000
 
 
 def _beside(served: list[Turn], found: list[Turn]) -> dict[str, float]:

@@ -8,7 +8,18 @@ from typing import Any
 import onnxruntime as ort
 
 OURS = "ours"
+Turn = tuple[float, float]  # ms of CPU, and from start to end
 Runs = Mapping[str, Callable[[], Any]]  # ours first, then at most one library by name and version
+
+
+def timed(run: Callable[[], Any], pause_s: float = 0) -> Turn:
+    """What a call took; the CPU is of the whole process, in the pause after the call too."""
+    started, before = time.perf_counter(), time.process_time()
+    run()
+    wall_s = time.perf_counter() - started
+    if pause_s:
+        time.sleep(pause_s)
+    return (time.process_time() - before) * 1000, wall_s * 1000
 
 
 def in_turns(runs: Runs, repeats: int) -> dict[str, Any]:
@@ -18,11 +29,10 @@ def in_turns(runs: Runs, repeats: int) -> dict[str, Any]:
     wall: dict[str, list[float]] = {who: [] for who in runs}
     for repeat in range(repeats + 1):
         for who, run in runs.items():
-            before = time.perf_counter(), time.process_time()
-            run()
+            cpu_ms, wall_ms = timed(run)
             if repeat:  # the first compiles, packs, and fills caches
-                wall[who].append((time.perf_counter() - before[0]) * 1000)
-                cpu[who].append((time.process_time() - before[1]) * 1000)
+                cpu[who].append(cpu_ms)
+                wall[who].append(wall_ms)
     measured: dict[str, Any] = {"ours_ms": round(median(cpu[OURS]), 2), "ours_wall_ms": round(median(wall[OURS]), 2)}
     for who in runs:
         if who != OURS:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from loadtest.measured_on import facts, table
+from loadtest.measured_on import FOLDER, RESULTS, facts, table
 from loadtest.peers.environment import REQUIREMENTS, peer_python
 from loadtest.peers.forward_bench import measure_forwards
 from loadtest.peers.forward_work import WORKS
@@ -20,7 +20,6 @@ from loadtest.peers.servers import WORKERS, Effort, measure_servers
 from loadtest.served.bench_world import BenchWorld, Sizes
 from loadtest.speed.page import head_line, ms
 
-RESULTS, FOLDER = Path("loadtest/results"), Path("runs/bench/peers")
 NEEDED_GB = 18  # free: the two tiled forms of the widest work are in memory at the same time
 QUICK = Effort(rounds=1, seconds=2, saturating=100, users=3, bodies=10, checked=3)
 FULL = Effort()
@@ -60,7 +59,7 @@ FORWARD_COLUMNS = (
 )  # fmt: skip
 
 
-def bench_peers(quick: bool = False, results: Path = RESULTS, folder: Path = FOLDER, sizes: Sizes = SIZES) -> Path:
+def bench_peers(quick: bool = False, results: Path = RESULTS, folder: Path = FOLDER / "peers", sizes: Sizes = SIZES) -> Path:
     """Measure, and say where the page is. Cost: about 20 minutes, and the installation once.
 
     Args:

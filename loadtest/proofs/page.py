@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loadtest.measured_on import facts, table
+from loadtest.measured_on import RESULTS, facts, table
 from loadtest.proofs.drain import prove_drain
 from loadtest.proofs.faults import prove_faults
 from loadtest.proofs.fuzz import prove_fuzz
@@ -20,7 +20,6 @@ from loadtest.proofs.soak import prove_soak
 from loadtest.proofs.swaps import prove_swaps
 from loadtest.proofs.system import FOLDER, PATIENT, Row, system
 from loadtest.proofs.workers import prove_workers
-from loadtest.speed.table import RESULTS
 
 SHORT = {
     "faults_s": 2.0,

@@ -11,14 +11,14 @@ from pathlib import Path
 from rich.console import Console
 
 from export.report.machine import cores
-from loadtest.measured_on import facts, table
+from loadtest.measured_on import FOLDER, RESULTS, facts, table
 from loadtest.open_loop import SLOWER_THAN_ANY_LIMIT_MS
 from loadtest.served.bench_setup import bundles_of
 from loadtest.served.bench_world import BenchWorld, Sizes
 from loadtest.speed.curve_plots import LIMIT_MS, Knees, Row, draw_plots
 from loadtest.speed.page import head_line, ms
 from loadtest.speed.point import Length, Point, RunningScorer, check, measure, running_scorer
-from loadtest.speed.table import FOLDER, RESULTS, SIZES, bench_store
+from loadtest.speed.table import SIZES, bench_store
 from loadtest.speed.work import DEFAULT, USERS, Work, bodies
 
 LENGTH = Length(seconds=20, most=100_000, warm_up_s=2)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import onnxruntime
 
-from loadtest.measured_on import gpus
+from loadtest.measured_on import FOLDER, RESULTS, gpus
 from loadtest.served.bench_setup import Serving, bundles_of
 from loadtest.served.bench_world import BenchWorld, Sizes
 from loadtest.speed.point import Length
-from loadtest.speed.table import FOLDER, LENGTH, REPEATS, RESULTS, SIZES, bench_table
+from loadtest.speed.table import LENGTH, REPEATS, SIZES, bench_table
 from loadtest.speed.work import TABLE, USERS, Work
 from service.attend import Graph
 from service.device import CUDA

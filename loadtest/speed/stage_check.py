@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from loadtest.measured_on import FOLDER, RESULTS
 from loadtest.served.bench_setup import bundles_of
 from loadtest.served.bench_world import BenchWorld
 from loadtest.service_process import cpu_s
 from loadtest.speed.earlier_code import scorer_of, tree_of
 from loadtest.speed.point import RunningScorer, running_scorer, stage_times
-from loadtest.speed.table import FOLDER, RESULTS, SIZES, bench_store
+from loadtest.speed.table import SIZES, bench_store
 from loadtest.speed.work import DEFAULT, TABLE, USERS, bodies
 from service.metrics import STAGES
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from redis import Redis
 from rich.console import Console
 
-from loadtest.measured_on import facts
+from loadtest.measured_on import FOLDER, RESULTS, facts
 from loadtest.served.bench_setup import bundles_of, fill_store, models_keeping, store_folder
 from loadtest.served.bench_world import BenchWorld, Sizes
 from loadtest.speed.page import Measured, ms, write
@@ -19,7 +19,6 @@ from loadtest.speed.work import TABLE, USERS, Work, bodies
 from store.connection import connect
 from store.embedded import embedded_store
 
-RESULTS, FOLDER = Path("loadtest/results"), Path("runs/bench")
 REPEATS, SIZES = 3, Sizes()
 LENGTH, QUICK = Length(), Length(seconds=2, warm_up_s=0.5)
 

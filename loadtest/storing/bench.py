@@ -18,7 +18,7 @@ from redis import Redis
 from rich.console import Console
 from rich.progress import track
 
-from loadtest.measured_on import facts, table
+from loadtest.measured_on import RESULTS, facts, table
 from loadtest.storing.freshness import measure
 from loadtest.storing.made_up import BUCKETS, CROSS_FEATURES, DATA, USERS, made_up, median_ms
 from loadtest.storing.states import bench_states
@@ -31,7 +31,6 @@ from store.embedded import embedded_store
 from store.load_job import Job, checked_job
 from store.types import FIRST_KNOWN, Behaviours
 
-RESULTS = Path("loadtest/results")
 LIMITS = {
     "median": 12,
     "heavy": 10,

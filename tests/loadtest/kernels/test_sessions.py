@@ -1,7 +1,5 @@
 """Options of sessions: each beside what is served, in processes whose threads do not meet; no figure is asserted."""
 
-import threading
-
 import onnxruntime as ort
 import pytest
 
@@ -41,20 +39,3 @@ def test_ratios_are_those_of_one_round():
     """A machine that is half as fast in one of them changes no ratio."""
     served, found = [(1.0, 1.0), (2.0, 2.0), (4.0, 8.0)], [(3.0, 1.5), (6.0, 3.0), (12.0, 4.0)]
     assert sessions._beside(served, found) == {"cpu_ms": 6.0, "wall_ms": 3.0, "times_cpu": 3.0, "times_wall": 1.5}
-
-
-def test_what_threads_do_in_the_pause_counts(monkeypatch):
-    monkeypatch.setattr(sessions, "PAUSE_S", 0.2)
-    spinning = threading.Event()
-
-    def spin():
-        while not spinning.is_set():
-            pass
-
-    def run():
-        threading.Thread(target=spin).start()
-        threading.Timer(0.1, spinning.set).start()
-
-    cpu_ms, wall_ms = sessions._turn(run)
-    assert wall_ms < cpu_ms
-    assert cpu_ms > 20

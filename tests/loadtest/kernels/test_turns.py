@@ -1,8 +1,9 @@
 """Functions that take turns, and their ratio."""
 
+import threading
 import time
 
-from loadtest.kernels.turns import in_turns
+from loadtest.kernels.turns import in_turns, timed
 
 
 def busy(ms: float):
@@ -24,3 +25,19 @@ def test_turns_alternate_and_the_first_is_not_counted():
 
 def test_without_a_library_ours_is_measured_alone():
     assert set(in_turns({"ours": lambda: busy(1)}, 2)) == {"ours_ms", "ours_wall_ms"}
+
+
+def test_what_threads_do_in_the_pause_counts():
+    spinning = threading.Event()
+
+    def spin():
+        while not spinning.is_set():
+            pass
+
+    def run():
+        threading.Thread(target=spin).start()
+        threading.Timer(0.1, spinning.set).start()
+
+    cpu_ms, wall_ms = timed(run, 0.2)
+    assert wall_ms < cpu_ms
+    assert cpu_ms > 20

@@ -18,12 +18,6 @@ WORKS = [ForwardWork("sdim", 300, 1, serving=SERVING), ForwardWork("sim_soft", 1
 PEERS = (FOLDER / "installed.txt").is_file()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the bundles are; made once for all tests here."""
-    return tmp_path_factory.mktemp("forward")
-
-
 @pytest.fixture(autouse=True)
 def _log(folder, monkeypatch):
     monkeypatch.setattr(forward_bench, "LOG", folder / "log")

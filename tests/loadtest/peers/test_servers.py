@@ -31,12 +31,6 @@ SERVING = replace(servers.SERVING, models={"mean_pool": {}})
 PEERS = (FOLDER / "installed.txt").is_file()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the bundles are; made once for all tests here."""
-    return tmp_path_factory.mktemp("peers")
-
-
 @pytest.fixture(autouse=True)
 def _small(folder, monkeypatch):
     monkeypatch.setattr(servers, "SERVING", SERVING)

@@ -26,12 +26,6 @@ WORKS = [
 LIVES = {200: 3}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where the bundles are; made once for all tests here."""
-    return tmp_path_factory.mktemp("bench")
-
-
 @pytest.fixture(autouse=True)
 def _log(folder, monkeypatch):
     monkeypatch.setattr(point, "LOG", folder / "scorer.log")
